@@ -1,0 +1,238 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/emersion/go-sasl"
+	"go.uber.org/zap"
+
+	"imapgate/route"
+)
+
+// Bounds of a login.
+const (
+	maxName      = 255         // octets of a user name
+	maxRetries   = 3           // further rounds after a failed one
+	retryPause   = time.Second // between them
+	maxFailovers = 3           // backends that are tried for one user
+)
+
+// routed is where a login goes.
+type routed struct {
+	key    string          // the normalised name, that was looked up
+	user   string          // the user as typed, without a master suffix
+	master string          // the master suffix, "" for none
+	place  route.Placement // the answer
+}
+
+// login finds the user's backend and logs in there, within one budget.
+func (c *conn) login(ctx context.Context, a *attempt) (*backendConn, *failure) {
+	c.state = "login"
+	began := time.Now()
+	ctx, cancel := context.WithDeadline(ctx, earlier(began.Add(c.cfg.BackendTimeout), c.started.Add(c.cfg.LoginTimeout)))
+	defer cancel()
+
+	b, fail := c.authenticate(ctx, a)
+	res := resultOK
+	if fail != nil {
+		res = fail.result
+		if res == resultMisconfigured {
+			c.log.Error("backend misconfigured", append(c.loginFields(a, fail.backend), zap.String("state", fail.state), zap.Error(fail.err))...)
+		}
+	} else {
+		c.srv.failures.clear(c.client.remote.Addr())
+	}
+	c.srv.metrics.Authenticated(a.mechanism, string(res), time.Since(began))
+	return b, fail
+}
+
+func (c *conn) authenticate(ctx context.Context, a *attempt) (*backendConn, *failure) {
+	if fail := c.identify(a); fail != nil {
+		return nil, fail
+	}
+	place, err := c.cfg.Router.Lookup(a.route.key)
+	switch {
+	case errors.Is(err, route.ErrUnknownUser):
+		// The answer must not come sooner than that to a wrong password.
+		c.srv.wait(ctx, c.srv.rejected.value())
+		return nil, rejected(resultUnknownUser, err)
+	case err != nil:
+		f := unavailable("login/route", "route", err)
+		return nil, f
+	}
+	a.route.place = place
+	c.srv.metrics.Routed(place.Reason.String())
+	if c.client.ttl-1 <= 0 {
+		return nil, misconfigured("login/route", "loop", errors.New("proxy loop: the TTL is spent"))
+	}
+	return c.reach(ctx, a)
+}
+
+// identify finds out who is to be routed, and that it is who is authenticated.
+func (c *conn) identify(a *attempt) *failure {
+	if a.malformed {
+		return rejected(resultInvalid, errors.New("malformed message"))
+	}
+	needsSecret := a.mechanism != sasl.External
+	if !validName(a.authcid) || a.authzid != "" && !validName(a.authzid) ||
+		needsSecret && a.secret.Empty() || a.password() && !cleanSecret(a.secret) {
+		return rejected(resultInvalid, errors.New("empty, too long, or with control characters"))
+	}
+	who := a.authcid
+	if a.authzid != "" && a.authzid != a.authcid {
+		if !slices.Contains(c.cfg.MasterUsers, c.cfg.Names.Key(a.authcid)) {
+			return &failure{
+				reply: errForbidden, result: resultForbidden, state: "login/authorize",
+				reason: "forbidden", err: errors.New("not a master user"),
+			}
+		}
+		who = a.authzid
+	}
+	a.route.user, a.route.master = c.cfg.Names.Split(who)
+	if a.route.user == "" {
+		return rejected(resultInvalid, errors.New("empty name"))
+	}
+	a.route.key = c.cfg.Names.Key(a.route.user)
+	return nil
+}
+
+// validName says whether s can be the name of a user at all.
+func validName(s string) bool {
+	return s != "" && len(s) <= maxName && !hasControl(s)
+}
+
+func cleanSecret(s Secret) bool {
+	return !slices.ContainsFunc(s.b, isControl)
+}
+
+func hasControl(s string) bool {
+	for i := range len(s) {
+		if isControl(s[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+func isControl(ch byte) bool { return ch < ' ' || ch == 0x7f }
+
+// reach logs in at the first backend of the placement that can be reached. The
+// rounds are those of one backend that is restarting; inside a round, the next
+// backend is tried at once.
+func (c *conn) reach(ctx context.Context, a *attempt) (*backendConn, *failure) {
+	names := a.route.place.Backends
+	if len(names) == 0 {
+		return nil, misconfigured("login/route", "route", errors.New("the route names no backend"))
+	}
+	names = names[:min(len(names), maxFailovers)]
+	var fail *failure
+	for round := 0; ; round++ {
+		for _, name := range names {
+			b := c.cfg.Backends[name]
+			if b == nil {
+				fail = misconfigured("login/route", "route", errors.New("the route names a backend that does not exist"))
+				fail.backend = name
+				return nil, fail
+			}
+			var bc *backendConn
+			if bc, fail = c.loginAt(ctx, a, b); fail == nil {
+				return bc, nil
+			}
+			fail.backend = name
+			c.noteBackend(a, fail)
+			if !fail.retry {
+				return nil, fail
+			}
+			if !fail.unreached {
+				break // it is there, and has seen the user's credentials
+			}
+		}
+		if round == maxRetries || !c.srv.wait(ctx, retryPause) {
+			return nil, fail
+		}
+	}
+}
+
+// loginAt makes one attempt at one backend.
+func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendConn, *failure) {
+	began := time.Now()
+	bc, fail := c.srv.connect(ctx, c.cfg, b, &c.client)
+	if fail != nil {
+		return nil, fail
+	}
+	fail = bc.login(c, a)
+	if fail == nil && !bc.release() {
+		fail = unavailable("login/authenticate", "timeout", ctx.Err())
+	}
+	if fail != nil {
+		bc.close()
+		if fail.result == resultRejected {
+			c.srv.rejected.add(time.Since(began))
+		}
+		return nil, fail
+	}
+	return bc, nil
+}
+
+// noteBackend counts a failed attempt that is the backend's fault, and logs one
+// that may pass.
+func (c *conn) noteBackend(a *attempt, f *failure) {
+	if f.result != resultUnavailable && f.result != resultMisconfigured {
+		return // the client's matter, that is logged with its reply
+	}
+	c.srv.metrics.BackendFailed(f.backend, f.reason)
+	if f.result == resultUnavailable {
+		c.log.Warn("backend failed", append(c.loginFields(a, f.backend), zap.String("state", f.state), zap.Error(f.err))...)
+	}
+}
+
+// refuse answers a login that failed. Wrong credentials are answered after a
+// delay; an outage is answered at once.
+func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
+	c.log.Info("login failed", append(c.loginFields(a, f.backend),
+		zap.String("result", string(f.result)), zap.String("state", f.state), zap.Error(f.err))...)
+	guess := f.result == resultRejected || f.result == resultUnknownUser || f.result == resultInvalid || f.result == resultForbidden
+	if guess {
+		c.failed++
+		c.delay(ctx)
+	}
+	if f.client != nil {
+		return f.client
+	}
+	c.no(a.tag, f.reply)
+	if c.failed >= c.cfg.MaxFailures {
+		return errTooManyFail
+	}
+	return nil
+}
+
+// delay makes guessing slow: each further failure of an address waits longer. No
+// backend connection is held meanwhile.
+func (c *conn) delay(ctx context.Context) {
+	from := c.client.remote.Addr()
+	if contains(c.cfg.ExemptNetworks, from) {
+		return
+	}
+	n := c.srv.failures.add(from, time.Now())
+	ctx, cancel := context.WithDeadline(ctx, c.started.Add(c.cfg.LoginTimeout))
+	defer cancel()
+	c.srv.wait(ctx, failureDelay(c.cfg.FailureDelay, c.cfg.FailureDelayMax, n))
+}
+
+// loginFields are the log fields of a login. The user stands behind the address:
+// a name cannot be made to look like an address to what reads the log.
+func (c *conn) loginFields(a *attempt, backend string) []zap.Field {
+	f := append(c.fields(), zap.String("mechanism", a.mechanism), zap.String("user", a.route.key))
+	if a.route.master != "" {
+		f = append(f, zap.String("master", a.route.master))
+	} else if a.authzid != "" && a.authzid != a.authcid {
+		f = append(f, zap.String("master", a.authcid))
+	}
+	if backend != "" {
+		f = append(f, zap.String("backend", backend))
+	}
+	return f
+}

@@ -1,0 +1,288 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"imapgate/proxy/imap"
+)
+
+// goodbyeTimeout bounds the writing of a last line to a client.
+const goodbyeTimeout = 5 * time.Second
+
+// conn is one client connection from accept until the splice, or until its end.
+type conn struct {
+	// Static after construction.
+	srv     *Server
+	cfg     *Config
+	l       *Listener
+	cancel  context.CancelFunc
+	started time.Time
+	log     *zap.Logger
+
+	// Owned by run.
+	nc       net.Conn             // what is spoken through: the socket, or TLS over it
+	tlsState *tls.ConnectionState // nil: clear text
+	mayLogin bool                 // whether credentials are taken
+	in       *imap.Reader
+	commands imap.CommandReader
+	out      []byte // replies not written yet
+	caps     []string
+	origin   clientInfo // what is known of the client before its first command
+	client   clientInfo // what is known of it now
+	bad      int        // bad commands
+	failed   int        // failed logins
+	state    string // how far the connection came, for the log
+
+	mu          sync.Mutex
+	raw         net.Conn // the socket
+	interrupted bool     // by Shutdown: no deadline is moved any more
+	spliced     bool     // the session's business from here on
+}
+
+// clientInfo is who the client is, as far as the proxy may believe it.
+type clientInfo struct {
+	session string         // names the session in logs, here and on the backend
+	remote  netip.AddrPort // the client's own endpoint
+	local   netip.AddrPort // the one it connected to
+	name    string         // the host name it connected to (SNI)
+	ttl     int            // how many more proxies may follow
+	id      []imap.Pair    // what it told of itself with ID, the harmless keys
+	tls     tlsInfo        // how its leg is encrypted, here or in front of here
+}
+
+// firstTTL is the x-proxy-ttl that a backend is told when no trusted proxy told
+// one: the number of further proxies a session may pass.
+const firstTTL = 5
+
+func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *conn {
+	cfg := s.cfg.Load()
+	c := &conn{
+		srv: s, cfg: cfg, l: l, cancel: cancel, started: time.Now(),
+		log: s.log, nc: nc, raw: nc, state: "accept",
+		origin: clientInfo{
+			session: rand.Text()[:16],
+			remote:  addrPort(nc.RemoteAddr()),
+			local:   addrPort(nc.LocalAddr()),
+			ttl:     firstTTL + 1,
+		},
+	}
+	c.client = c.origin
+	c.in = imap.NewReader(clientSource{c})
+	c.commands = imap.CommandReader{R: c.in, Continue: c.continueLiteral}
+	tuneTCP(nc)
+	c.setDeadline(c.started.Add(cfg.LoginTimeout))
+	return c
+}
+
+// serve runs the connection to its end. A panic ends this connection alone.
+func (c *conn) serve(ctx context.Context) {
+	defer c.srv.removeConn(c)
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may hold what the client sent; the stack does not.
+			c.log.Error("panic", zap.String("session", c.client.session), zap.String("state", c.state), zap.Stack("stack"))
+			_ = c.raw.Close()
+		}
+	}()
+	ss, err := c.run(ctx)
+	if err != nil {
+		c.farewell(err)
+		c.logEnd(err)
+		return
+	}
+	c.srv.removeConn(c)
+	ss.run()
+}
+
+// run is the path of a connection until the splice. The error says why it ended
+// before.
+func (c *conn) run(ctx context.Context) (*session, error) {
+	if err := c.readProxyHeader(); err != nil {
+		return nil, err
+	}
+	if c.l.TLS == TLSImplicit {
+		if err := c.startTLS(ctx); err != nil {
+			return nil, err
+		}
+	}
+	c.greet()
+	for {
+		a, err := c.readLogin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		b, fail := c.login(ctx, a)
+		a.wipe()
+		c.in.Wipe()
+		if fail == nil {
+			return c.splice(a, b)
+		}
+		if err := c.refuse(ctx, a, fail); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// clientSource is what commands are read from. Replies are written before a read
+// that may block, so that pipelined commands share one write and no reply waits
+// for the client's next byte.
+type clientSource struct{ c *conn }
+
+func (s clientSource) Read(p []byte) (int, error) {
+	if err := s.c.flush(); err != nil {
+		return 0, err
+	}
+	return s.c.nc.Read(p)
+}
+
+// say queues one line for the client.
+func (c *conn) say(line string) {
+	c.out = append(append(c.out, line...), '\r', '\n')
+}
+
+func (c *conn) flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.nc.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// setDeadline moves the deadline of everything on the socket, unless the
+// connection has been interrupted.
+func (c *conn) setDeadline(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.interrupted {
+		_ = c.raw.SetDeadline(t)
+	}
+}
+
+// interrupt makes the connection end with a BYE: its reads fail from now on.
+func (c *conn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.spliced {
+		return
+	}
+	c.interrupted = true
+	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	c.cancel()
+}
+
+// liftDeadline ends the time that a client has for its login, and hands the socket
+// over to the session.
+func (c *conn) liftDeadline() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.spliced = true
+	_ = c.raw.SetDeadline(time.Time{})
+}
+
+// abort closes the socket under the connection.
+func (c *conn) abort() {
+	c.cancel()
+	_ = c.raw.Close()
+}
+
+func (c *conn) isInterrupted() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.interrupted
+}
+
+// farewell says the last line that err calls for, and closes the connection.
+func (c *conn) farewell(err error) {
+	defer func() { _ = c.nc.Close() }()
+	if c.state == "proxy" || c.state == "tls" {
+		return // there is nobody to talk to in IMAP
+	}
+	line, sending := goodbye(err, c.isInterrupted())
+	if line != "" {
+		c.say(line)
+	}
+	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+	if c.flush() != nil || !sending {
+		return
+	}
+	// The client is in the middle of sending. Closing now would reset the
+	// connection, and could take the BYE from the client with it.
+	closeWrite(c.nc)
+	_ = c.raw.SetReadDeadline(time.Now().Add(time.Second))
+	_, _ = io.CopyN(io.Discard, c.nc, imap.MaxLiteralTotal)
+}
+
+// goodbye returns the last line for a connection that ends with err, and whether
+// the client is likely to be sending still.
+func goodbye(err error, interrupted bool) (line string, sending bool) {
+	var tooBig *imap.TooBigError
+	switch {
+	case interrupted:
+		return "* BYE [UNAVAILABLE] Server is shutting down.", false
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "* BYE Login took too long.", false
+	case errors.Is(err, errTooManyBad):
+		return "* BYE Too many bad commands.", false
+	case errors.Is(err, errTooManyFail):
+		return "* BYE Too many failed logins.", false
+	case errors.Is(err, imap.ErrLineTooLong):
+		return "* BYE [TOOBIG] Command line too long.", true
+	case errors.As(err, &tooBig):
+		return "* BYE [TOOBIG] Literal too big.", true
+	}
+	return "", false
+}
+
+// logEnd logs a connection that ended before its login.
+func (c *conn) logEnd(err error) {
+	if c.isInterrupted() {
+		err = errShutdown
+	}
+	reason := "closed by client"
+	switch {
+	case errors.Is(err, io.EOF):
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		reason = "timeout"
+	default:
+		reason = err.Error()
+	}
+	c.log.Info("disconnected before login", append(c.fields(),
+		zap.String("state", c.state), zap.String("reason", reason),
+		zap.Int("failed_logins", c.failed), zap.Duration("duration", time.Since(c.started)))...)
+}
+
+// fields are the log fields of every line about this connection. The address
+// stands before anything that a client chooses.
+func (c *conn) fields() []zap.Field {
+	f := []zap.Field{
+		zap.String("session", c.client.session),
+		zap.String("listener", c.l.Name),
+		zap.String("remote_ip", c.client.remote.Addr().String()),
+		zap.Uint16("remote_port", c.client.remote.Port()),
+		zap.String("tls", c.client.tls.version),
+	}
+	return f
+}
+
+// addrPort returns the endpoint of a socket, the zero value for one that is not
+// TCP. An IPv4 address in IPv6 clothes becomes an IPv4 address.
+func addrPort(a net.Addr) netip.AddrPort {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return netip.AddrPort{}
+	}
+	ap := t.AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}

@@ -1,0 +1,87 @@
+/*
+Package proxy is the path of a connection: it accepts IMAP clients, reads as much
+of their dialogue as is needed to know who they are, logs them in at the backend
+where they live, and passes everything on from there.
+
+# The path of a connection
+
+	accept ─ PROXY header? ─ TLS ─ greeting ─ dialogue until credentials ─ route ─ dial, TLS, ID, login at the backend ─ splice ─ end
+	server   proxyproto      tls   preauth    preauth, sasl                auth    backend, login, script               session, splice
+
+[Server] accepts. Until the splice a connection is one goroutine, the conn, with
+one absolute deadline (Config.LoginTimeout) that is lifted in one line, in
+conn.splice. conn.run reads as the line above. After it the connection is a
+session: two sockets, two directions, counters.
+
+	file           what it holds
+	config.go      Config, Backend, Listener: what a server is told
+	server.go      accept loops, shutdown, the registry of connections and sessions
+	conn.go        one client connection: run, replies, deadline, last words
+	proxyproto.go  PROXY headers, in and out
+	tls.go         the client's TLS; tuning of sockets
+	preauth.go     the commands before login
+	capability.go  what is offered, and what the backends were heard to offer
+	sasl.go        the client's side of each mechanism
+	auth.go        who is it, where does he live, attempts and retries, the answer
+	backend.go     a connection to a backend until its capabilities
+	login.go       the login there; script.go: how it is said
+	session.go     a spliced pair; splice.go: its two directions
+	limit.go       delays for failed logins
+	reply.go       replies; errors.go: failures and what the client is told
+	metrics.go     where metrics hook in
+	secret.go      credentials
+
+# Goroutines and their owners
+
+	goroutine                 owner                      ends
+	accept loop               the caller of Serve        Serve's context, Shutdown, Close
+	conn.serve                Server.wg                  with its connection
+	session.clientToBackend   session.run                with its session
+	prober                    Server.wg                  Shutdown, Close
+
+# Timeouts
+
+	TLSTimeout          one TLS handshake with a client
+	proxyHeaderTimeout  the arrival of a PROXY header
+	LoginTimeout        from accept to login, in all
+	ConnectTimeout      from connecting to a backend to its greeting
+	BackendTimeout      from connecting to a backend to its tagged reply, retries included
+	boundaryTimeout     from the end of a session to the next response boundary
+	lingerTimeout       from a backend's end to the client's
+	goodbyeTimeout      the writing of a last line
+
+# What a client is told
+
+A failure is a replyError, which becomes a tagged response in reply.go alone. The
+response code decides what a mail program does next (RFC 5530): on UNAVAILABLE it
+waits, on AUTHENTICATIONFAILED it asks its user for another password. An outage
+never looks like a wrong password.
+
+	the backend says AUTHENTICATIONFAILED, NO without a code, or BAD   NO [AUTHENTICATIONFAILED]
+	there is no such user                                              the same bytes, after a like delay
+	the routing table cannot answer                                    NO [UNAVAILABLE]
+	the backend cannot be reached, or its budget is spent              NO [UNAVAILABLE], after retries
+	certificate, STARTTLS, LOGINDISABLED, loop, unknown backend        NO [SERVERBUG], and an error in the log
+	another code of the backend                                        the code and its text
+
+# Log fields
+
+	session            names the connection here and in the backend's log (x-session-id)
+	listener           Listener.Name
+	remote_ip          the client's address; stands before everything that a client chooses
+	remote_port        its port
+	tls                version of the client's TLS, "" for none
+	mechanism          SASL mechanism; LOGIN-COMMAND for the LOGIN command
+	user               normalised name, as it was looked up
+	master             the master user who logs in for user
+	backend            Backend.Name
+	backend_address    Backend.Address
+	route              reason of the routing decision
+	result             how a login ended: ok, rejected, unknown_user, unavailable, …
+	state              how far the connection or the login came: login/greeting
+	reason             why a connection or a session ended
+	error              what went wrong; never holds what a client or a backend said
+	duration           seconds
+	bytes_from_client, bytes_from_backend
+*/
+package proxy

@@ -1,0 +1,300 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Options are the parts of a [Server] that never change.
+type Options struct {
+	Logger  *zap.Logger // nil: logs nothing
+	Dial    DialFunc    // nil: TCP
+	Metrics Metrics     // nil: counts nothing
+}
+
+// Server accepts IMAP clients, logs them in at their backends and splices the
+// two connections. Its methods are safe for concurrent use. Nothing runs before
+// the first [Server.Serve].
+type Server struct {
+	// Static after construction.
+	log     *zap.Logger
+	dial    DialFunc
+	metrics Metrics
+
+	cfg      atomic.Pointer[Config]
+	live     liveBackends
+	failures failureLog
+	rejected movingAverage // how long backends take to reject a login
+
+	wg sync.WaitGroup // connections, sessions, the prober
+
+	reconfigured chan struct{} // tells the prober of a new configuration
+	probed       chan struct{} // closed once the backends were looked at
+	markProbed   func()
+
+	mu        sync.Mutex
+	listeners map[*Listener]struct{}
+	conns     map[*conn]struct{}
+	sessions  map[*session]struct{}
+	probing   bool
+	closing   chan struct{} // closed by Shutdown and Close
+	closed    bool
+}
+
+// NewServer returns a server that serves as cfg says.
+func NewServer(cfg *Config, o Options) (*Server, error) {
+	s := &Server{
+		log: o.Logger, dial: o.Dial, metrics: o.Metrics,
+		listeners: make(map[*Listener]struct{}),
+		conns:     make(map[*conn]struct{}),
+		sessions:  make(map[*session]struct{}),
+		closing:   make(chan struct{}),
+
+		reconfigured: make(chan struct{}, 1),
+		probed:       make(chan struct{}),
+	}
+	s.markProbed = sync.OnceFunc(func() { close(s.probed) })
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if s.dial == nil {
+		s.dial = dialTCP
+	}
+	if s.metrics == nil {
+		s.metrics = noMetrics{}
+	}
+	return s, s.SetConfig(cfg)
+}
+
+// SetConfig makes cfg the configuration of the connections accepted from now
+// on. Connections that were accepted before keep theirs. The server keeps cfg;
+// it must not be changed any more.
+func (s *Server) SetConfig(cfg *Config) error {
+	full, err := cfg.withDefaults()
+	if err != nil {
+		return fmt.Errorf("proxy: %w", err)
+	}
+	s.live.update(full)
+	s.cfg.Store(full)
+	select {
+	case s.reconfigured <- struct{}{}:
+	default: // it has not yet taken note of the one before
+	}
+	return nil
+}
+
+// Serve accepts connections of l until ctx is cancelled (it then returns nil,
+// and the connections live on) or the server is shut down (ErrServerClosed).
+// It closes l in any case.
+func (s *Server) Serve(ctx context.Context, l *Listener) error {
+	if l.TLS < TLSImplicit || l.TLS > TLSNone {
+		return fmt.Errorf("proxy: listener %s: no TLS mode", l.Name)
+	}
+	if l.TLS != TLSNone && l.TLSConfig == nil {
+		return fmt.Errorf("proxy: listener %s: TLS mode %s without a TLS configuration", l.Name, l.TLS)
+	}
+	base := context.WithoutCancel(ctx)
+	if !s.addListener(base, l) {
+		_ = l.Close()
+		return ErrServerClosed
+	}
+	defer s.removeListener(l)
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	s.log.Info("listening", zap.String("listener", l.Name), zap.Stringer("address", l.Addr()), zap.Stringer("tls", l.TLS))
+
+	// What is offered to the first clients depends on what the backends can do.
+	s.awaitProbe(ctx)
+
+	var pause time.Duration
+	for {
+		nc, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.start(base, l, nc)
+			continue
+		case s.isClosed():
+			return ErrServerClosed
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("proxy: listener %s: %w", l.Name, err)
+		}
+		// Too many open files, or a client that went away in the queue: wait
+		// a little, and never give the listener up.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.log.Warn("accept failed", zap.String("listener", l.Name), zap.Error(err), zap.Duration("retry_in", pause))
+		if !s.wait(ctx, pause) {
+			continue // the next Accept tells why
+		}
+	}
+}
+
+// start runs one accepted connection.
+func (s *Server) start(base context.Context, l *Listener, nc net.Conn) {
+	ctx, cancel := context.WithCancel(base)
+	c := newConn(s, l, nc, cancel)
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		cancel()
+		_ = nc.Close()
+		return
+	}
+	s.conns[c] = struct{}{}
+	s.wg.Add(1)
+	s.mu.Unlock()
+	s.metrics.Accepted(l.Name)
+	go func() {
+		defer s.wg.Done()
+		defer cancel()
+		c.serve(ctx)
+	}()
+}
+
+// wait waits for d. It returns false when ctx ends or the server closes first.
+func (s *Server) wait(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-s.closing:
+	}
+	return false
+}
+
+// awaitProbe waits until the backends were looked at once, or for as long as one
+// that answers would take.
+func (s *Server) awaitProbe(ctx context.Context) {
+	t := time.NewTimer(s.cfg.Load().ConnectTimeout)
+	defer t.Stop()
+	select {
+	case <-s.probed:
+	case <-t.C:
+	case <-ctx.Done():
+	case <-s.closing:
+	}
+}
+
+// addListener notes l, and starts the prober with the first one.
+func (s *Server) addListener(base context.Context, l *Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.listeners[l] = struct{}{}
+	if !s.probing {
+		s.probing = true
+		s.wg.Go(func() { s.probe(base) })
+	}
+	return true
+}
+
+func (s *Server) removeListener(l *Listener) {
+	_ = l.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.listeners, l)
+}
+
+func (s *Server) removeConn(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+}
+
+// addSession notes a spliced session, so that it can be ended. A session that
+// begins while the server shuts down is ended at once.
+func (s *Server) addSession(ss *session) {
+	s.mu.Lock()
+	s.sessions[ss] = struct{}{}
+	closed := s.closed
+	s.mu.Unlock()
+	if closed {
+		ss.end(endShutdown)
+	}
+}
+
+func (s *Server) removeSession(ss *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ss)
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// beginClose stops the listeners, and returns what is open.
+func (s *Server) beginClose() (conns []*conn, sessions []*session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	for l := range s.listeners {
+		_ = l.Close()
+	}
+	for c := range s.conns {
+		conns = append(conns, c)
+	}
+	for ss := range s.sessions {
+		sessions = append(sessions, ss)
+	}
+	return conns, sessions
+}
+
+// Shutdown stops accepting, says BYE to clients that have not logged in, ends
+// every spliced session with a BYE at a response boundary, and waits for all of
+// them. When ctx ends first, what is left is closed without a word, and
+// ctx.Err() is returned.
+func (s *Server) Shutdown(ctx context.Context) error {
+	conns, sessions := s.beginClose()
+	for _, c := range conns {
+		c.interrupt()
+	}
+	for _, ss := range sessions {
+		ss.end(endShutdown)
+	}
+	done := make(chan struct{})
+	go func() {
+		s.wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		err := ctx.Err()
+		_ = s.Close()
+		<-done
+		return err
+	}
+}
+
+// Close ends everything at once, without a word to the clients, and waits.
+func (s *Server) Close() error {
+	conns, sessions := s.beginClose()
+	for _, c := range conns {
+		c.abort()
+	}
+	for _, ss := range sessions {
+		ss.close()
+	}
+	s.wg.Wait()
+	return nil
+}

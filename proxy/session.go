@@ -1,0 +1,150 @@
+package proxy
+
+import (
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"imapgate/proxy/imap"
+)
+
+// ending says why the proxy ends a session of its own accord.
+type ending struct {
+	reason string // for the log
+	text   string // for the client, behind BYE
+}
+
+// The endings there are. See RFC 9051, Section 7.1.5.
+var (
+	endShutdown = &ending{"shutdown", "[UNAVAILABLE] Server is shutting down."}
+	endBackend  = &ending{"backend lost", "[UNAVAILABLE] Connection to the mail store lost."}
+	endIdentity = &ending{"unauthenticate", "[UNAVAILABLE] UNAUTHENTICATE is not available."}
+)
+
+// session is one spliced pair of connections.
+type session struct {
+	// Static after construction.
+	srv     *Server
+	client  net.Conn
+	backend net.Conn
+	name    string // of the backend
+	began   time.Time
+	log     *zap.Logger
+	fields  []zap.Field
+	watch   watch // what the client's stream is watched for
+
+	// head and tail are what was read ahead before the splice: head is written
+	// to the client before anything of the backend, tail to the backend before
+	// anything of the client.
+	head, tail []byte
+
+	fromClient, fromBackend atomic.Int64
+	ending                  atomic.Pointer[ending]
+	opaque                  atomic.Bool // the stream cannot be followed: it may be compressed
+	clientGone              atomic.Bool // the client will send no more
+
+	mu     sync.Mutex
+	reason string // the first thing that ended the session
+}
+
+// splice turns the connection into a session: the client gets the answer to its
+// login, and from there on every byte is passed on as it is.
+func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
+	ss := &session{
+		srv: c.srv, client: c.nc, backend: b.nc, name: b.b.Name,
+		began: time.Now(), log: c.log,
+		fields: c.loginFields(a, b.b.Name),
+		head:   c.loginAnswer(a, b),
+		tail:   c.in.Take(),
+		watch: watch{
+			unauthenticate: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
+			compress:       imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE"),
+		},
+	}
+	c.log.Info("login", append(slices.Clip(ss.fields),
+		zap.String("backend_address", b.b.Address),
+		zap.String("route", a.route.place.Reason.String()),
+		zap.Duration("duration", time.Since(c.started)))...)
+	c.liftDeadline() // the client is authenticated
+	c.srv.addSession(ss)
+	return ss, nil
+}
+
+// loginAnswer returns what the client gets for its login: what the backend said
+// before its tagged OK, capabilities if the OK brings none, the OK itself, and
+// whatever came behind it.
+func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
+	out := c.out
+	c.out = nil
+	line := func(s string) { out = append(append(out, s...), '\r', '\n') }
+	for _, u := range b.untagged {
+		line(u)
+	}
+	if b.capsLine != "" {
+		line("* CAPABILITY " + b.capsLine)
+	}
+	line(a.tag + b.okLine)
+	return append(out, b.in.Take()...)
+}
+
+// run passes everything on until the session ends.
+func (s *session) run() {
+	defer s.srv.removeSession(s)
+	s.srv.metrics.SessionStarted(s.name)
+	var up sync.WaitGroup
+	up.Go(s.clientToBackend)
+	s.backendToClient()
+	up.Wait()
+	s.close()
+	in, out := s.fromClient.Load(), s.fromBackend.Load()
+	s.srv.metrics.SessionEnded(s.name, in, out)
+	s.log.Info("session ended", append(s.fields,
+		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.began)),
+		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
+}
+
+// end ends the session: the client gets a BYE at the next response boundary.
+// Only the first call counts.
+func (s *session) end(e *ending) {
+	if !s.ending.CompareAndSwap(nil, e) {
+		return
+	}
+	s.because(e.reason)
+	_ = s.client.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+	_ = s.backend.SetReadDeadline(time.Unix(1, 0)) // wakes backendToClient
+}
+
+// close ends the session without a word.
+func (s *session) close() {
+	_ = s.client.Close()
+	_ = s.backend.Close()
+}
+
+// because notes the reason for the session's end, unless there is one already,
+// and returns the one that counts.
+func (s *session) because(reason string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.reason == "" {
+		s.reason = reason
+	}
+	return s.reason
+}
+
+// watch says which commands of a client's stream matter to the proxy.
+type watch struct{ unauthenticate, compress bool }
+
+func (w watch) any() bool { return w.unauthenticate || w.compress }
+
+// commandName returns the name of the command that begins with head, in upper
+// case.
+func commandName(head []byte) string {
+	_, rest, _ := strings.Cut(string(head), " ")
+	name, _, _ := strings.Cut(rest, " ")
+	return strings.ToUpper(name)
+}

@@ -1,0 +1,105 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+)
+
+// tlsInfo says how a client's leg is encrypted. The zero value is clear text.
+type tlsInfo struct {
+	version    string // "TLS 1.3", as crypto/tls names it; "" for clear text
+	cipher     string // the IANA name
+	commonName string // of the client's verified certificate
+	verified   bool   // whether the client presented a certificate that verified
+}
+
+// startTLS makes the TLS handshake with the client. What the client sent before
+// it and was not read yet is the beginning of the handshake, so that a pipelined
+// ClientHello succeeds and a pipelined command fails without ever being parsed.
+// What the client told before is forgotten. See RFC 9051, Section 6.2.1.
+func (c *conn) startTLS(ctx context.Context) error {
+	if err := c.flush(); err != nil {
+		return err
+	}
+	c.state = "tls"
+	ahead := c.in.Take()
+	tc := tls.Server(withPrefix(c.nc, ahead), c.l.TLSConfig)
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.TLSTimeout)
+	defer cancel()
+	if err := tc.HandshakeContext(ctx); err != nil {
+		c.srv.metrics.Handshake(c.l.Name, "", "failed")
+		return fmt.Errorf("tls handshake: %w", err)
+	}
+	state := tc.ConnectionState()
+	c.nc, c.tlsState = tc, &state
+	c.in.Reset(clientSource{c})
+	c.client = c.origin
+	c.client.name = state.ServerName
+	c.client.tls = tlsInfo{version: tls.VersionName(state.Version), cipher: tls.CipherSuiteName(state.CipherSuite)}
+	if len(state.VerifiedChains) > 0 {
+		c.client.tls.verified = true
+		c.client.tls.commonName = state.PeerCertificates[0].Subject.CommonName
+	}
+	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, "ok")
+	return nil
+}
+
+// prefixConn is a connection of which some bytes have been read already.
+type prefixConn struct {
+	net.Conn
+	prefix []byte
+}
+
+// withPrefix returns a connection whose first bytes are prefix.
+func withPrefix(nc net.Conn, prefix []byte) net.Conn {
+	if len(prefix) == 0 {
+		return nc
+	}
+	return &prefixConn{nc, prefix}
+}
+
+func (p *prefixConn) Read(b []byte) (int, error) {
+	if len(p.prefix) == 0 {
+		return p.Conn.Read(b)
+	}
+	n := copy(b, p.prefix)
+	if p.prefix = p.prefix[n:]; len(p.prefix) == 0 {
+		p.prefix = nil
+	}
+	return n, nil
+}
+
+// CloseWrite passes a half-close on.
+func (p *prefixConn) CloseWrite() error { return halfClose(p.Conn) }
+
+// closeWrite half-closes nc, and closes it where that is not possible.
+func closeWrite(nc net.Conn) {
+	if halfClose(nc) != nil {
+		_ = nc.Close()
+	}
+}
+
+func halfClose(nc net.Conn) error {
+	if h, ok := nc.(interface{ CloseWrite() error }); ok {
+		return h.CloseWrite()
+	}
+	return nc.Close()
+}
+
+// Keepalive of both sides: a dead client or backend is noticed after about five
+// minutes, without waking mobile phones more often than they wake themselves.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 2 * time.Minute, Interval: 30 * time.Second, Count: 6}
+
+// userTimeout is how long sent bytes may stay unacknowledged.
+const userTimeout = 5 * time.Minute
+
+// tuneTCP sets what finds dead connections. TCP_NODELAY is Go's default.
+func tuneTCP(nc net.Conn) {
+	if tc, ok := nc.(*net.TCPConn); ok {
+		_ = tc.SetKeepAliveConfig(keepAlive)
+		setUserTimeout(tc, userTimeout)
+	}
+}
