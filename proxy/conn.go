@@ -42,7 +42,7 @@ type conn struct {
 	client   clientInfo // what is known of it now
 	bad      int        // bad commands
 	failed   int        // failed logins
-	state    string // how far the connection came, for the log
+	state    string     // how far the connection came, for the log
 
 	mu          sync.Mutex
 	raw         net.Conn // the socket
