@@ -202,6 +202,9 @@ func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
 	if f.client != nil {
 		return f.client
 	}
+	for _, u := range f.untagged {
+		c.say(u)
+	}
 	c.no(a.tag, f.reply)
 	if c.failed >= c.cfg.MaxFailures {
 		return errTooManyFail

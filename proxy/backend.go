@@ -115,6 +115,15 @@ func (bc *backendConn) greeting(ctx context.Context, s *Server, cl *clientInfo) 
 		return misconfigured("login/connect", "loop", errors.New("proxy loop: the backend's address is one of our listeners"))
 	}
 	if v := bc.b.ProxyProtocol; v != 0 {
+		if cl == nil && v == 2 && bc.b.TLS == TLSNone {
+			// What is looked for is what clients with TLS are offered: without
+			// it in the header a server that has no TLS of its own says
+			// LOGINDISABLED.
+			cl = &clientInfo{
+				remote: addrPort(bc.raw.LocalAddr()), local: addrPort(bc.raw.RemoteAddr()),
+				tls: tlsInfo{version: "TLS 1.3"},
+			}
+		}
 		h, err := proxyHeader(v, cl, bc.raw)
 		if err != nil {
 			return misconfigured("login/proxy", "proxy", err)

@@ -68,26 +68,26 @@ func (l *liveBackends) noted(b *Backend, down string) bool {
 	return true
 }
 
-// known returns the capabilities of the backends that were heard.
-func (l *liveBackends) known() [][]string {
+// known returns the capabilities of the backends that were heard, and whether
+// those are all.
+func (l *liveBackends) known() (heard [][]string, all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var all [][]string
 	for _, b := range l.backends {
 		if b.caps != nil {
-			all = append(all, b.caps)
+			heard = append(heard, b.caps)
 		}
 	}
-	return all
+	return heard, len(heard) == len(l.backends)
 }
 
 // advertise settles what this connection offers. It is settled once before TLS
 // and once after it, so that what was offered is not refused a moment later when
 // the backends have changed.
 func (c *conn) advertise() {
-	known := c.srv.live.known()
+	known, all := c.srv.live.known()
 	caps := []string{"IMAP4rev1"}
-	if len(known) > 0 && everywhere(known, "IMAP4REV2") {
+	if all && len(known) > 0 && everywhere(known, "IMAP4REV2") {
 		caps = append(caps, "IMAP4rev2")
 	}
 	caps = append(caps, "SASL-IR", "LITERAL-", "ID", "ENABLE", "IDLE")
@@ -178,6 +178,10 @@ func (s *Server) probe(ctx context.Context) {
 		}
 	})
 	for {
+		select {
+		case <-s.reconfigured: // taken note of with the next line
+		default:
+		}
 		cfg := s.cfg.Load()
 		if cfg.ProbeInterval <= 0 {
 			s.markProbed()

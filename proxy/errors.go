@@ -74,7 +74,8 @@ type failure struct {
 	reason string // for metrics, one word
 	err    error  // for the log
 
-	backend string // its name, "" before there was one
+	backend  string   // its name, "" before there was one
+	untagged []string // status responses that go before the reply
 
 	retry     bool  // the same or another backend may be tried
 	client    error // ends the client's connection too

@@ -63,7 +63,9 @@ func (bc *backendConn) login(c *conn, a *attempt) *failure {
 		return x.broken(err)
 	}
 	if r.Name != "OK" || !oneLine(r) {
-		return x.refused(r)
+		fail := x.refused(r)
+		fail.untagged = passedOn(first, untagged)
+		return fail
 	}
 	bc.untagged = passedOn(first, untagged)
 	bc.okLine = strings.TrimPrefix(r.Line, r.Tag)

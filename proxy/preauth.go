@@ -112,6 +112,7 @@ func (c *conn) commandError(err error) error {
 // or an SMTP dialogue begins. Answering those would let a web page or a mail
 // server be tricked into speaking IMAP.
 func otherProtocol(word string) bool {
+	word, _, _ = strings.Cut(word, "-") // "220-" begins a greeting of several lines
 	switch strings.ToUpper(word) {
 	case "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI",
 		"EHLO", "HELO", "LHLO", "220":

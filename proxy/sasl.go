@@ -169,7 +169,8 @@ func xoauth2(x *exchange) (attempt, error) {
 	defer clear(msg)
 	rest, ok := bytes.CutPrefix(msg, []byte("user="))
 	user, rest, ok2 := bytes.Cut(rest, []byte{1})
-	if !ok || !ok2 || !bytes.HasPrefix(rest, []byte("auth=")) || !bytes.HasSuffix(rest, []byte{1, 1}) || !cleanFields(rest) {
+	if !ok || !ok2 || !bytes.HasPrefix(rest, []byte("auth=")) || !bytes.HasSuffix(rest, []byte{1, 1}) || !cleanFields(rest) ||
+		bytes.Contains(bytes.ToLower(rest), []byte("\x01user=")) { // a second one, which a backend could prefer
 		return attempt{malformed: true}, nil
 	}
 	return attempt{authcid: string(user), secret: NewSecret(msg)}, nil

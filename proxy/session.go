@@ -3,7 +3,6 @@ package proxy
 import (
 	"net"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +35,9 @@ type session struct {
 	began   time.Time
 	log     *zap.Logger
 	fields  []zap.Field
-	watch   watch // what the client's stream is watched for
+
+	// What the backend can do after login that matters to the proxy.
+	compresses, unauthenticates bool
 
 	// head and tail are what was read ahead before the splice: head is written
 	// to the client before anything of the backend, tail to the backend before
@@ -61,10 +62,9 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 		fields: c.loginFields(a, b.b.Name),
 		head:   c.loginAnswer(a, b),
 		tail:   c.in.Take(),
-		watch: watch{
-			unauthenticate: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
-			compress:       imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE"),
-		},
+
+		compresses:      imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE"),
+		unauthenticates: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
 	}
 	c.log.Info("login", append(slices.Clip(ss.fields),
 		zap.String("backend_address", b.b.Address),
@@ -134,17 +134,4 @@ func (s *session) because(reason string) string {
 		s.reason = reason
 	}
 	return s.reason
-}
-
-// watch says which commands of a client's stream matter to the proxy.
-type watch struct{ unauthenticate, compress bool }
-
-func (w watch) any() bool { return w.unauthenticate || w.compress }
-
-// commandName returns the name of the command that begins with head, in upper
-// case.
-func commandName(head []byte) string {
-	_, rest, _ := strings.Cut(string(head), " ")
-	name, _, _ := strings.Cut(rest, " ")
-	return strings.ToUpper(name)
 }

@@ -28,25 +28,9 @@ func (s *session) clientToBackend() {
 		clear(buf[:])
 		buffers.Put(buf)
 	}()
-	follow := imap.Follower{Client: true}
-	forbidden := false
-	if s.watch.any() {
-		follow.OnLine = func(head []byte) {
-			switch commandName(head) {
-			case "UNAUTHENTICATE":
-				forbidden = forbidden || s.watch.unauthenticate
-			case "COMPRESS":
-				// UNAUTHENTICATE could not be seen in a compressed stream.
-				forbidden = forbidden || s.watch.unauthenticate
-				s.opaque.Store(true)
-			}
-		}
-	}
+	var lines commandWatch
 	pass := func(p []byte) error {
-		if s.watch.any() && !s.opaque.Load() {
-			follow.Advance(p)
-		}
-		if forbidden {
+		if (s.compresses || s.unauthenticates) && !s.opaque.Load() && !s.watch(&lines, p) {
 			s.end(endIdentity)
 			return io.ErrClosedPipe
 		}
@@ -54,7 +38,7 @@ func (s *session) clientToBackend() {
 		_, err := s.backend.Write(p)
 		return err
 	}
-	err := error(nil)
+	var err error
 	if len(s.tail) > 0 {
 		err = pass(s.tail)
 		s.tail = nil
