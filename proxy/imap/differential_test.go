@@ -1,0 +1,166 @@
+package imap
+
+import (
+	"bytes"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	goimap "github.com/emersion/go-imap/v2"
+	"github.com/emersion/go-imap/v2/imapserver"
+)
+
+// loginServer is another implementation's server that tells what it understood.
+type loginServer struct {
+	accept chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newLoginServer(tb testing.TB) *loginServer {
+	tb.Helper()
+	ls := &loginServer{accept: make(chan net.Conn), closed: make(chan struct{})}
+	srv := imapserver.New(&imapserver.Options{
+		NewSession: func(c *imapserver.Conn) (imapserver.Session, *imapserver.GreetingData, error) {
+			conn, ok := c.NetConn().(*memoryConn)
+			if !ok {
+				return nil, nil, net.ErrClosed
+			}
+			return &loginSession{conn: conn}, nil, nil
+		},
+		Caps:         goimap.CapSet{goimap.CapIMAP4rev1: {}, goimap.CapLiteralMinus: {}},
+		InsecureAuth: true,
+		Logger:       silent{},
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(ls)
+	}()
+	tb.Cleanup(func() {
+		_ = srv.Close()
+		<-done
+	})
+	return ls
+}
+
+// logins returns the names and passwords that the server gets from input.
+func (ls *loginServer) logins(input []byte) [][2]string {
+	conn := &memoryConn{in: bytes.NewReader(input), closed: make(chan struct{})}
+	ls.accept <- conn
+	<-conn.closed
+	return conn.logins
+}
+
+func (ls *loginServer) Accept() (net.Conn, error) {
+	select {
+	case c := <-ls.accept:
+		return c, nil
+	case <-ls.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (ls *loginServer) Close() error {
+	ls.once.Do(func() { close(ls.closed) })
+	return nil
+}
+
+func (ls *loginServer) Addr() net.Addr { return &net.TCPAddr{} }
+
+// memoryConn gives its input, and drops what is written.
+type memoryConn struct {
+	in     *bytes.Reader
+	once   sync.Once
+	closed chan struct{}
+	logins [][2]string // owned by the session until closed
+}
+
+func (c *memoryConn) Read(p []byte) (int, error)  { return c.in.Read(p) }
+func (c *memoryConn) Write(p []byte) (int, error) { return len(p), nil }
+
+func (c *memoryConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+func (c *memoryConn) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *memoryConn) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *memoryConn) SetDeadline(time.Time) error      { return nil }
+func (c *memoryConn) SetReadDeadline(time.Time) error  { return nil }
+func (c *memoryConn) SetWriteDeadline(time.Time) error { return nil }
+
+// silent logs nothing.
+type silent struct{}
+
+func (silent) Printf(string, ...any) {}
+
+// loginSession has no more than the methods that are called before a login.
+type loginSession struct {
+	imapserver.Session
+	conn *memoryConn
+}
+
+func (s *loginSession) Close() error { return nil }
+
+// Login fails, so that no other command gets anywhere.
+func (s *loginSession) Login(user, pass string) error {
+	s.conn.logins = append(s.conn.logins, [2]string{user, pass})
+	return imapserver.ErrAuthFailed
+}
+
+// compareLogin reports whether both implementations accept the first command of input as a LOGIN, and fails when
+// they then got different arguments.
+func compareLogin(t *testing.T, ls *loginServer, input []byte) bool {
+	t.Helper()
+	src := bytes.NewReader(input)
+	cr := &CommandReader{R: NewReader(src), Continue: func(string, string) error { return nil }}
+	c, err := cr.ReadCommand()
+	if err != nil || c.Name != "LOGIN" {
+		return false
+	}
+	user, pass, err := c.Login()
+	if err != nil {
+		return false
+	}
+	sent := input[:len(input)-src.Len()-cr.R.Buffered()]
+	theirs := ls.logins(sent)
+	if len(theirs) == 0 {
+		return false
+	}
+	if len(theirs) > 1 || theirs[0] != [2]string{string(user), string(pass)} {
+		t.Errorf("%q: got %q and %q, go-imap got %q", sent, user, pass, theirs)
+	}
+	return true
+}
+
+func TestLoginIsWhatAnotherServerUnderstands(t *testing.T) {
+	ls := newLoginServer(t)
+	both := 0
+	for _, test := range loginTests {
+		if compareLogin(t, ls, []byte("a LOGIN"+test.args+"\r\n")) {
+			both++
+		} else if test.err == "" {
+			t.Logf("go-imap refuses LOGIN%s", test.args)
+		}
+	}
+	if both < 12 {
+		t.Errorf("only %d logins are accepted by both", both)
+	}
+}
+
+// FuzzLoginDifferential looks for a LOGIN that two servers understand differently: one would route a user whom the
+// other does not authenticate.
+func FuzzLoginDifferential(f *testing.F) {
+	for _, test := range loginTests {
+		f.Add([]byte("a LOGIN" + test.args + "\r\n"))
+	}
+	for _, said := range transcripts(f, "C") {
+		f.Add([]byte(said))
+	}
+	ls := newLoginServer(f)
+	f.Fuzz(func(t *testing.T, input []byte) {
+		compareLogin(t, ls, input)
+	})
+}
