@@ -1,0 +1,40 @@
+// Package route knows who lives where: it answers which backend serves a user.
+//
+// A [Table] holds backends, pools of backends, and rows that send users and
+// domains to one of them. It is loaded as a whole, from a [Definition] (backends
+// and pools, from the configuration) and from [Row] values (from files, see
+// package imapgate/route/source, or from anywhere else):
+//
+//	table := route.New()
+//	rows, err := route.Parse("users.map", file)
+//	…
+//	err = table.Load(definition, rows, false)
+//	…
+//	placement, err := table.Lookup(names.Key("Alice@Example.org"))
+//
+// # Generations
+//
+// A load builds a new database in one write transaction and puts it in the place
+// of the old one with one atomic store. A lookup takes one snapshot of one
+// database, so it sees all of a load or nothing. Whatever is wrong with a load
+// (a mistake in a row, a file that was cut, too many rows gone) leaves the table
+// in force as it is.
+//
+// # Order of a lookup
+//
+// The steps are those of the [Reason] constants, and the first that finds a row
+// decides: the user's own row; the row of the user's domain, then of each parent
+// domain (x.y.example.org, y.example.org, example.org, org); the default. Pins
+// and assignments, which come before them, are made while the proxy runs.
+//
+// A row's target is a backend (the user's mail is there and nowhere else) or a
+// pool, which spreads its users over its members by weighted rendezvous hashing
+// of the user's hash slot: the same users go to the same member in every proxy
+// and after every restart, and a member that joins N others takes 1/(N+1) of the
+// users of each and moves nobody else.
+//
+// # Names
+//
+// Keys are normalised once, at the edge, by [Names]. Targets are names of the
+// configuration and match exactly.
+package route

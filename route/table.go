@@ -1,0 +1,209 @@
+package route
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	memdb "github.com/hashicorp/go-memdb"
+)
+
+// Table knows where every user lives. Use [New] to make one; it answers nothing
+// before its first successful [Table.Load]. All methods are safe for concurrent
+// use, and a lookup never waits for a load.
+type Table struct {
+	current atomic.Pointer[generation] // nil before the first load
+
+	mu sync.Mutex // one load at a time, so that the shrink guard compares with what is replaced
+}
+
+// generation is what one load made. Lookups that began on it end on it.
+type generation struct {
+	db    *memdb.MemDB
+	stats Stats
+}
+
+// Stats are figures of the table in force.
+type Stats struct {
+	Rows       int // users and domains
+	Users      int
+	Domains    int
+	Backends   int
+	Pools      int
+	Generation uint64    // counts successful loads; 0 before the first
+	LoadedAt   time.Time // when this generation came into force
+}
+
+// New returns a table without contents.
+func New() *Table { return new(Table) }
+
+// Load replaces the whole table with def and rows, in one step for lookups.
+// When it returns an error, the table in force stays: a [*TableError] says what
+// is wrong with def or rows, a [*ShrinkError] that too many rows would go, which
+// force allows. rows may be reused afterwards.
+//
+// The new generation is a database of its own. Inserting a whole table into a
+// full one would take longer than into an empty one, and this way the old one
+// stays usable, and is released as a whole when its last lookup ends.
+func (t *Table) Load(def Definition, rows []Row, force bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next, err := t.build(def, rows, force)
+	if err != nil {
+		return err
+	}
+	next.stats.LoadedAt = time.Now()
+	t.current.Store(next)
+	return nil
+}
+
+// Check returns the error that Load would return, and changes nothing. With
+// force it costs much less, as the table in force is not looked at.
+func (t *Table) Check(def Definition, rows []Row, force bool) error {
+	if force {
+		_, err := compile(&def, rows)
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, err := t.build(def, rows, force)
+	return err
+}
+
+// build makes the next generation. mu is held.
+func (t *Table) build(def Definition, rows []Row, force bool) (*generation, error) {
+	c, err := compile(&def, rows)
+	if err != nil {
+		return nil, err
+	}
+	db, err := newDatabase()
+	if err != nil {
+		return nil, fmt.Errorf("make a database: %w", err)
+	}
+	if err := c.insert(db); err != nil {
+		return nil, err
+	}
+	next := &generation{db: db, stats: Stats{
+		Rows:       len(c.users) + len(c.domains),
+		Users:      len(c.users),
+		Domains:    len(c.domains),
+		Backends:   len(c.backends),
+		Pools:      len(c.pools),
+		Generation: 1,
+	}}
+	if old := t.current.Load(); old != nil {
+		next.stats.Generation = old.stats.Generation + 1
+		if !force {
+			if err := checkShrink(old, next, def.MaxShrink); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return next, nil
+}
+
+// Stats returns figures of the table in force, the zero Stats before the first
+// successful load.
+func (t *Table) Stats() Stats {
+	if gen := t.current.Load(); gen != nil {
+		return gen.stats
+	}
+	return Stats{}
+}
+
+// Lookup says where the user with this key lives; [Names.Key] makes keys. It
+// has no side effects. The error is ErrUnknownUser when nothing covers the user,
+// and any other error means that the question cannot be answered now.
+func (t *Table) Lookup(key string) (Placement, error) {
+	gen := t.current.Load()
+	if gen == nil {
+		return Placement{}, ErrNotLoaded
+	}
+	txn := gen.db.Txn(false) // one snapshot for all steps
+	row, reason, err := gen.decide(txn, key)
+	if err != nil {
+		return Placement{}, err
+	}
+	p := Placement{Key: key, Login: row.login, Reason: reason, Source: row.source()}
+	if err := place(txn, row.target, &p); err != nil {
+		return Placement{}, err
+	}
+	return p, nil
+}
+
+// decide takes the steps of a lookup, in the order of the Reason constants,
+// until one finds a row.
+func (gen *generation) decide(txn *memdb.Txn, key string) (*targetRow, Reason, error) {
+	local, domain, hasDomain := cutLast(key)
+	if local == "" {
+		return nil, "", ErrUnknownUser // not even the default covers nobody
+	}
+	row, err := first[targetRow](txn, tableUsers, key)
+	if row != nil || err != nil {
+		return row, ReasonUser, err
+	}
+	if hasDomain && gen.stats.Domains > 0 {
+		for d, more := domain, true; more; _, d, more = strings.Cut(d, ".") {
+			row, err := first[targetRow](txn, tableDomains, d)
+			if row != nil || err != nil {
+				return row, ReasonDomain, err
+			}
+		}
+	}
+	row, err = first[targetRow](txn, tableDefault, defaultKey)
+	if row == nil && err == nil {
+		err = ErrUnknownUser
+	}
+	return row, ReasonDefault, err
+}
+
+// place finds the backends of a target for the user of p.
+func place(txn *memdb.Txn, to *target, p *Placement) error {
+	if !to.pool {
+		b, err := need[backendRow](txn, tableBackends, to.name)
+		if err != nil {
+			return err
+		}
+		p.Backends = b.self
+		return nil
+	}
+	pool, err := need[poolRow](txn, tablePools, to.name)
+	if err != nil {
+		return err
+	}
+	p.Pool = pool.Name
+	slot := slotOf(p.Key)
+	if pool.Shared {
+		p.Backends = rank(pool.members, slot)
+	} else {
+		p.Backends = best(pool.members, slot).self
+	}
+	return nil
+}
+
+// first returns the row with a key, or nil when there is none.
+func first[T any](txn *memdb.Txn, table, key string) (*T, error) {
+	obj, err := txn.First(table, indexID, key)
+	if err != nil {
+		return nil, fmt.Errorf("look up %s in %s: %w", quote(key), table, err)
+	}
+	if obj == nil {
+		return nil, nil //nolint:nilnil // none is an answer
+	}
+	row, ok := obj.(*T)
+	if !ok {
+		return nil, fmt.Errorf("look up %s in %s: found a %T", quote(key), table, obj)
+	}
+	return row, nil
+}
+
+// need is first for a row that must exist.
+func need[T any](txn *memdb.Txn, table, key string) (*T, error) {
+	row, err := first[T](txn, table, key)
+	if row == nil && err == nil {
+		err = fmt.Errorf("%s is not in %s", quote(key), table)
+	}
+	return row, err
+}
