@@ -122,6 +122,10 @@ func (c *conn) run(ctx context.Context) (*session, error) {
 		if err != nil {
 			return nil, err
 		}
+		if err := c.flush(); err != nil { // what was asked before does not wait for a backend
+			a.wipe()
+			return nil, err
+		}
 		b, fail := c.login(ctx, a)
 		a.wipe()
 		c.in.Wipe()
@@ -165,9 +169,14 @@ func (c *conn) flush() error {
 func (c *conn) setDeadline(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.interrupted {
-		_ = c.raw.SetDeadline(t)
+	if c.interrupted {
+		return
 	}
+	_ = c.raw.SetReadDeadline(t)
+	if !t.IsZero() {
+		t = t.Add(goodbyeTimeout) // the last replies are written after it
+	}
+	_ = c.raw.SetWriteDeadline(t)
 }
 
 // interrupt makes the connection end with a BYE: its reads fail from now on.

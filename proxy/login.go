@@ -62,7 +62,7 @@ func (bc *backendConn) login(c *conn, a *attempt) *failure {
 	if err != nil {
 		return x.broken(err)
 	}
-	if r.Name != "OK" || !oneLine(r) {
+	if r.Name != "OK" || r.Code == "REFERRAL" || !oneLine(r) {
 		fail := x.refused(r)
 		fail.untagged = passedOn(first, untagged)
 		return fail
@@ -196,15 +196,15 @@ func (x *loginExchange) refused(r imap.Response) *failure {
 	switch {
 	case x.cancelled != nil:
 		return &failure{reply: x.cancelled, result: resultCancelled, state: state, reason: "cancelled", err: err}
-	case r.Name != "NO" && r.Name != "BAD" || !oneLine(r):
-		return x.broken(errors.New("a tagged reply that is neither OK, NO nor BAD"))
-	case r.Name == "BAD", r.Code == "", r.Code == "AUTHENTICATIONFAILED":
-		return rejected(resultRejected, err)
 	case r.Code == "REFERRAL":
 		// Credentials never follow a backend's word.
 		f := unavailable(state, "referral", err)
 		f.retry = false
 		return f
+	case r.Name != "NO" && r.Name != "BAD" || !oneLine(r):
+		return x.broken(errors.New("a tagged reply that is neither OK, NO nor BAD"))
+	case r.Name == "BAD", r.Code == "", r.Code == "AUTHENTICATIONFAILED":
+		return rejected(resultRejected, err)
 	case r.Code == "UNAVAILABLE":
 		f := unavailable(state, "unavailable", err)
 		f.reply, f.retry = passOn(r), x.rounds == 0

@@ -174,7 +174,7 @@ func (c *conn) commandID(cmd *imap.Command) error {
 // a client must not be able to forge anything.
 func (c *conn) takeID(pairs []imap.Pair) {
 	c.client.id = nil
-	trusted := contains(c.cfg.TrustedNetworks, addrPort(c.raw.RemoteAddr()).Addr())
+	trusted := contains(c.cfg.TrustedNetworks, c.origin.remote.Addr())
 	for _, p := range pairs {
 		key := strings.ToLower(p.Key)
 		switch key {
