@@ -16,7 +16,8 @@ import (
 type Table struct {
 	current atomic.Pointer[generation] // nil before the first load
 
-	mu sync.Mutex // one load at a time, so that the shrink guard compares with what is replaced
+	mu     sync.Mutex  // one load at a time, so that the shrink guard compares with what is replaced
+	former *generation // what the first load is compared with; nil after that, and for most tables before
 }
 
 // generation is what one load made. Lookups that began on it end on it.
@@ -39,6 +40,24 @@ type Stats struct {
 // New returns a table without contents.
 func New() *Table { return new(Table) }
 
+// Successor returns a table without contents that is to take the place of t: its
+// first load is compared with what t has now, as if it were a load of t, and
+// counts generations on. Whoever still has t keeps a table in which all backends
+// are those that they know.
+func (t *Table) Successor() *Table {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return &Table{former: t.inForce()}
+}
+
+// inForce returns what the next load would replace, or nil. mu is held.
+func (t *Table) inForce() *generation {
+	if gen := t.current.Load(); gen != nil {
+		return gen
+	}
+	return t.former
+}
+
 // Load replaces the whole table with def and rows, in one step for lookups.
 // When it returns an error, the table in force stays: a [*TableError] says what
 // is wrong with def or rows, a [*ShrinkError] that too many rows would go, which
@@ -56,6 +75,7 @@ func (t *Table) Load(def Definition, rows []Row, force bool) error {
 	}
 	next.stats.LoadedAt = time.Now()
 	t.current.Store(next)
+	t.former = nil
 	return nil
 }
 
@@ -93,7 +113,7 @@ func (t *Table) build(def Definition, rows []Row, force bool) (*generation, erro
 		Pools:      len(c.pools),
 		Generation: 1,
 	}}
-	if old := t.current.Load(); old != nil {
+	if old := t.inForce(); old != nil {
 		next.stats.Generation = old.stats.Generation + 1
 		if !force {
 			if err := checkShrink(old, next, def.MaxShrink); err != nil {

@@ -67,6 +67,33 @@ func TestStatsDescribeTheTableInForce(t *testing.T) {
 	})
 }
 
+func TestSuccessorIsGuardedLikeTheTableItReplaces(t *testing.T) {
+	def := route.Definition{Backends: []route.Backend{{Name: "mail1"}}}
+	row := func(key string) route.Row { return route.Row{Key: key, Target: "mail1"} }
+	old := route.New()
+	if err := old.Load(def, []route.Row{row("a"), row("b"), row("c")}, false); err != nil {
+		t.Fatal(err)
+	}
+	next := old.Successor()
+	if _, err := next.Lookup("a"); !errors.Is(err, route.ErrNotLoaded) {
+		t.Errorf("before its load: %v", err)
+	}
+	for _, table := range []*route.Table{next, next.Successor()} {
+		if _, ok := errors.AsType[*route.ShrinkError](table.Load(def, []route.Row{row("a")}, false)); !ok {
+			t.Error("a third of the rows was loaded")
+		}
+	}
+	if err := next.Load(def, []route.Row{row("a"), row("b")}, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := next.Stats(); got.Generation != 2 || got.Rows != 2 || old.Stats().Rows != 3 {
+		t.Errorf("successor has %+v, the old one %+v", got, old.Stats())
+	}
+	if err := next.Load(def, []route.Row{row("a")}, false); err != nil { // half of its own
+		t.Error(err)
+	}
+}
+
 func TestLoadKeepsNothingOfItsCallers(t *testing.T) {
 	def := route.Definition{
 		Backends: []route.Backend{{Name: "mail1"}},

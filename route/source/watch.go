@@ -60,9 +60,11 @@ func (f *File) Watch(ctx context.Context, changed func()) error {
 			} else {
 				w.look()
 			}
-		case _ = <-errs: // events were lost
-			w.follow()
-			w.look()
+		case err := <-errs:
+			if err != nil { // events were lost
+				w.follow()
+				w.look()
+			}
 		case <-ticker.C:
 			w.follow()
 			w.lookAgain()
