@@ -34,6 +34,7 @@ func (c *conn) readLogin(ctx context.Context) (*attempt, error) {
 			var a *attempt
 			a, err = c.command(ctx, cmd)
 			cmd.Wipe()
+			c.in.Wipe()
 			if a != nil {
 				return a, nil
 			}

@@ -161,12 +161,13 @@ func (s *scanner) end() {
 
 // astring reads an atom, a quoted string or a literal. See RFC 9051, Section 9, "astring".
 //
-// Deviation: octets from 0x80 are taken in atoms too, as Dovecot does, and are not checked to be UTF-8: clients
-// send what their user typed, and a literal may hold any octets anyway.
+// Deviation: octets from 0x80 are taken in atoms too, and are not checked to be UTF-8; so are "*", "%" and a
+// backslash, which stands for itself there. Clients send what their user typed ("user*master", "domain\user"), Dovecot
+// takes it, and a literal may hold any octets anyway.
 func (s *scanner) astring() []byte {
 	t := s.text()
 	n := 0
-	for n < len(t) && isAstring(t[n]) {
+	for n < len(t) && (isAstring(t[n]) || t[n] == '*' || t[n] == '%' || t[n] == '\\') {
 		n++
 	}
 	if s.err != nil || n == 0 {
