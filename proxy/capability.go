@@ -97,7 +97,7 @@ func (c *conn) advertise() {
 	case !c.mayLogin:
 		caps = append(caps, "LOGINDISABLED")
 	case len(c.cfg.Capabilities) > 0:
-		caps = c.pinned()
+		caps = c.pinned(known)
 	default:
 		caps = append(caps, c.offered(known)...)
 	}
@@ -114,7 +114,7 @@ func (c *conn) offered(known [][]string) []string {
 		var ok bool
 		switch {
 		case m == sasl.External:
-			ok = c.offersExternal()
+			ok = c.offersExternal(known)
 		case len(known) > 0:
 			ok = everywhere(known, "AUTH="+m)
 		default:
@@ -132,7 +132,7 @@ func (c *conn) offered(known [][]string) []string {
 
 // offersExternal says whether EXTERNAL can succeed: this client has a verified
 // certificate, and every backend can log a user in on the proxy's word.
-func (c *conn) offersExternal() bool {
+func (c *conn) offersExternal(known [][]string) bool {
 	if c.l.CertificateUser == nil || c.tlsState == nil || len(c.tlsState.VerifiedChains) == 0 {
 		return false
 	}
@@ -141,15 +141,15 @@ func (c *conn) offersExternal() bool {
 			return false
 		}
 	}
-	return true
+	return everywhere(known, "AUTH="+sasl.Plain) // what says it is PLAIN with an authzid
 }
 
 // pinned returns the operator's own list, without what this proxy does not do.
-func (c *conn) pinned() []string {
+func (c *conn) pinned(known [][]string) []string {
 	return slices.DeleteFunc(slices.Clone(c.cfg.Capabilities), func(name string) bool {
 		up := strings.ToUpper(name)
 		if m, ok := strings.CutPrefix(up, "AUTH="); ok {
-			return mechanisms[m] == nil || m == sasl.External && !c.offersExternal()
+			return mechanisms[m] == nil || m == sasl.External && !c.offersExternal(known)
 		}
 		switch up {
 		case "STARTTLS", "LITERAL+", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS=DEFLATE":

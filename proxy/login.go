@@ -192,7 +192,7 @@ func (x *loginExchange) broken(err error) *failure {
 // 5530, Section 3.
 func (x *loginExchange) refused(r imap.Response) *failure {
 	const state = "login/authenticate"
-	err := fmt.Errorf("the backend says %s [%s]", r.Name, r.Code)
+	err := fmt.Errorf("the backend says %s [%s]", r.Name, loggedCode(r.Code))
 	switch {
 	case x.cancelled != nil:
 		return &failure{reply: x.cancelled, result: resultCancelled, state: state, reason: "cancelled", err: err}
@@ -211,6 +211,17 @@ func (x *loginExchange) refused(r imap.Response) *failure {
 		return f
 	}
 	return &failure{reply: passOn(r), result: resultRefused, state: state, reason: "refused", err: err}
+}
+
+// loggedCode returns a response code for the log. One that is not known could
+// hold anything that the backend was told, a password too.
+func loggedCode(code string) string {
+	switch code {
+	case "", "ALERT", "AUTHENTICATIONFAILED", "AUTHORIZATIONFAILED", "CANNOT", "CONTACTADMIN", "EXPIRED", "INUSE",
+		"LIMIT", "NOPERM", "PRIVACYREQUIRED", "REFERRAL", "SERVERBUG", "UNAVAILABLE":
+		return code
+	}
+	return "another code"
 }
 
 // idPairs are what a backend is told of a client: what it said of itself, then
