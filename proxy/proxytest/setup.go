@@ -1,0 +1,309 @@
+package proxytest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"imapgate/proxy"
+	"imapgate/route"
+)
+
+// setup is what the config section of a transcript describes.
+type setup struct {
+	ca       *CA
+	rogue    *CA // an authority that nobody trusts
+	client   netip.AddrPort
+	address  netip.AddrPort
+	listener proxy.Listener
+	config   proxy.Config
+	routes   routes
+	auth     tls.ClientAuthType
+	user     func(*x509.Certificate) (string, error)
+	servers  map[string]*tls.Config // of backends, for the runner's side
+}
+
+func newSetup(tb testing.TB) *setup {
+	tb.Helper()
+	return &setup{
+		ca: NewCA(tb), rogue: NewCA(tb),
+		client:  netip.MustParseAddrPort("192.0.2.1:40000"),
+		address: netip.MustParseAddrPort("198.51.100.1:143"),
+		config:  proxy.Config{Mechanisms: []string{"PLAIN", "LOGIN"}, Backends: make(map[string]*proxy.Backend)},
+		routes:  make(routes),
+		servers: make(map[string]*tls.Config),
+	}
+}
+
+// set applies one setting.
+func (s *setup) set(tb testing.TB, key, value string) error {
+	tb.Helper()
+	if name, ok := strings.CutPrefix(key, "backend "); ok {
+		return s.setBackend(tb, name, value)
+	}
+	if name, ok := strings.CutPrefix(key, "route "); ok {
+		return s.routes.add(name, value)
+	}
+	if d, ok := s.durations()[key]; ok {
+		v, err := time.ParseDuration(value)
+		*d = v
+		return err
+	}
+	if p, ok := s.networks()[key]; ok {
+		v, err := prefixes(value)
+		*p = v
+		return err
+	}
+	var err error
+	c := &s.config
+	switch key {
+	case "listen":
+		s.listener.TLS, err = tlsMode(value)
+	case "address":
+		s.address, err = netip.ParseAddrPort(value)
+	case "client":
+		s.client, err = netip.ParseAddrPort(value)
+	case "client_auth":
+		s.auth = tls.VerifyClientCertIfGiven
+		if value == "require" {
+			s.auth = tls.RequireAndVerifyClientCert
+		}
+		if s.user == nil {
+			s.user = userFromEmail
+		}
+	case "client_user":
+		s.user = userFromEmail
+		if value == "cn" {
+			s.user = userFromCommonName
+		}
+	case "proxy_tls":
+		s.listener.ProxyTLS, err = yes(value)
+	case "mechanisms":
+		c.Mechanisms = strings.Fields(value)
+	case "capabilities":
+		c.Capabilities = strings.Fields(value)
+	case "id":
+		c.ID, err = unquoted(value)
+	case "greeting":
+		c.Greeting = value
+	case "master_users":
+		c.MasterUsers = strings.Fields(value)
+	case "master_separator":
+		c.Names.MasterSeparator = value
+	case "default_domain":
+		c.Names.DefaultDomain = value
+	case "case_sensitive":
+		c.Names.CaseSensitive, err = yes(value)
+	case "max_failures":
+		c.MaxFailures, err = strconv.Atoi(value)
+	default:
+		err = errors.New("no such setting")
+	}
+	return err
+}
+
+func (s *setup) durations() map[string]*time.Duration {
+	c := &s.config
+	return map[string]*time.Duration{
+		"login_timeout":     &c.LoginTimeout,
+		"tls_timeout":       &c.TLSTimeout,
+		"backend_timeout":   &c.BackendTimeout,
+		"connect_timeout":   &c.ConnectTimeout,
+		"probe":             &c.ProbeInterval,
+		"failure_delay":     &c.FailureDelay,
+		"failure_delay_max": &c.FailureDelayMax,
+	}
+}
+
+func (s *setup) networks() map[string]*[]netip.Prefix {
+	return map[string]*[]netip.Prefix{
+		"proxy_from": &s.listener.ProxyFrom,
+		"trusted":    &s.config.TrustedNetworks,
+		"exempt":     &s.config.ExemptNetworks,
+	}
+}
+
+func (s *setup) setBackend(tb testing.TB, name, value string) error {
+	tb.Helper()
+	b := &proxy.Backend{Name: name, Address: name + ".internal:143"}
+	words, err := splitWords(value)
+	if err != nil {
+		return err
+	}
+	for _, w := range words {
+		key, v, _ := strings.Cut(w, "=")
+		switch key {
+		case "tls":
+			b.TLS, err = tlsMode(v)
+		case "address":
+			b.Address = v
+		case "proxy":
+			var version uint64
+			version, err = strconv.ParseUint(v, 10, 8)
+			b.ProxyProtocol = byte(version)
+		case "pipelining":
+			var on bool
+			on, err = yes(v)
+			b.NoPipelining = !on
+		case "master":
+			user, password, _ := strings.Cut(v, ":")
+			b.MasterUser, b.MasterPassword = user, proxy.NewSecret([]byte(password))
+		default:
+			err = errors.New("no such setting")
+		}
+		if err != nil {
+			return fmt.Errorf("backend %s: %s: %w", name, w, err)
+		}
+	}
+	host := name + ".internal"
+	if b.TLS != proxy.TLSNone {
+		b.TLSConfig = &tls.Config{
+			RootCAs: s.ca.Pool(), ServerName: host, MinVersion: tls.VersionTLS12,
+			ClientSessionCache: tls.NewLRUClientSessionCache(0),
+		}
+	}
+	s.config.Backends[name] = b
+	if s.servers[name] == nil {
+		s.servers[name] = &tls.Config{
+			Certificates: []tls.Certificate{s.ca.Issue(tb, CertOptions{Hosts: []string{host}})},
+			MinVersion:   tls.VersionTLS12,
+		}
+	}
+	return nil
+}
+
+// finish makes the listener's TLS configuration, once all is known.
+func (s *setup) finish(tb testing.TB, l *Listener) *proxy.Listener {
+	tb.Helper()
+	pl := s.listener
+	pl.Listener, pl.Name = l, s.address.String()
+	pl.CertificateUser = s.user
+	if pl.TLS != proxy.TLSNone {
+		pl.TLSConfig = &tls.Config{
+			Certificates: []tls.Certificate{s.ca.Issue(tb, CertOptions{Hosts: []string{"imap.example.org"}})},
+			NextProtos:   []string{"imap"},
+			ClientAuth:   s.auth,
+			ClientCAs:    s.ca.Pool(),
+			MinVersion:   tls.VersionTLS12,
+		}
+	}
+	return &pl
+}
+
+// snapshot returns the configuration as it is now: what comes later does not
+// change it.
+func (s *setup) snapshot() *proxy.Config {
+	c := s.config
+	c.Router = maps.Clone(s.routes)
+	c.Backends = maps.Clone(c.Backends)
+	return &c
+}
+
+// routes is a [proxy.Router] for tests: the key, its domain, "*".
+type routes map[string]placement
+
+type placement struct {
+	backends []string
+	login    string
+	err      error
+}
+
+var errTableDown = errors.New("the table cannot answer")
+
+func (r routes) add(key, value string) error {
+	words := strings.Fields(value)
+	if len(words) == 0 {
+		return errors.New("route without a target")
+	}
+	p := placement{backends: strings.Split(words[0], ",")}
+	if words[0] == "error" {
+		p = placement{err: errTableDown}
+	}
+	if len(words) > 1 {
+		login, ok := strings.CutPrefix(words[1], "login=")
+		if !ok {
+			return fmt.Errorf("route option %q", words[1])
+		}
+		p.login = login
+	}
+	r[key] = p
+	return nil
+}
+
+// Lookup implements [proxy.Router].
+func (r routes) Lookup(key string) (route.Placement, error) {
+	_, domain, _ := strings.Cut(key, "@")
+	for _, try := range []struct {
+		key    string
+		reason route.Reason
+	}{{key, route.ReasonUser}, {"@" + domain, route.ReasonDomain}, {"*", route.ReasonDefault}} {
+		p, ok := r[try.key]
+		switch {
+		case !ok:
+			continue
+		case p.err != nil:
+			return route.Placement{}, p.err
+		}
+		return route.Placement{Key: key, Backends: p.backends, Login: p.login, Reason: try.reason}, nil
+	}
+	return route.Placement{}, route.ErrUnknownUser
+}
+
+func userFromEmail(c *x509.Certificate) (string, error) {
+	if len(c.EmailAddresses) != 1 {
+		return "", errors.New("not exactly one address")
+	}
+	return c.EmailAddresses[0], nil
+}
+
+func userFromCommonName(c *x509.Certificate) (string, error) {
+	if c.Subject.CommonName == "" {
+		return "", errors.New("no common name")
+	}
+	return c.Subject.CommonName, nil
+}
+
+func tlsMode(s string) (proxy.TLSMode, error) {
+	for _, m := range []proxy.TLSMode{proxy.TLSImplicit, proxy.TLSStartTLS, proxy.TLSNone} {
+		if m.String() == s {
+			return m, nil
+		}
+	}
+	return 0, fmt.Errorf("tls mode %q", s)
+}
+
+func yes(s string) (bool, error) {
+	if s != "yes" && s != "no" {
+		return false, fmt.Errorf("%q is neither yes nor no", s)
+	}
+	return s == "yes", nil
+}
+
+func prefixes(s string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for word := range strings.FieldsSeq(strings.ReplaceAll(s, ",", " ")) {
+		p, err := netip.ParsePrefix(word)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, nil
+}
+
+func unquoted(s string) ([]string, error) {
+	words, err := splitWords(s)
+	for i, w := range words {
+		if strings.HasPrefix(w, `"`) && err == nil {
+			words[i], err = strconv.Unquote(w)
+		}
+	}
+	return words, err
+}
