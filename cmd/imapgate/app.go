@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"imapgate/cmd/imapgate/internal/config"
+	"imapgate/proxy"
+	"imapgate/route/source"
+	"imapgate/tlsconf"
+)
+
+// app is one running proxy: the parts that a configuration file speaks of, put
+// together. serve runs one, and so does demo, with a file of its own making.
+type app struct {
+	// Static after start.
+	path   string // of the configuration
+	log    *zap.Logger
+	level  zap.AtomicLevel
+	server *proxy.Server
+	failed chan error // a listener that ended by itself
+
+	certificates atomic.Pointer[tlsconf.Files] // those in force
+
+	// Owned by the goroutine of run.
+	inForce  *loaded
+	sockets  map[string]*socket // by config.Listener.ID
+	unwatch  context.CancelFunc
+	watching *sync.WaitGroup
+
+	serving sync.WaitGroup // one for each socket
+}
+
+// startApp loads the configuration at path, opens its listeners and serves.
+func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
+	a := &app{path: path, failed: make(chan error, 1), sockets: make(map[string]*socket)}
+	l, err := load(ctx, path, a.certificate, nil)
+	if err != nil {
+		return nil, err
+	}
+	a.log, a.level = newLog(&l.conf.Log)
+	opened, err := a.open(ctx, l.conf.Listeners)
+	if err != nil {
+		return nil, &exitError{exitFailed, err}
+	}
+	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{Logger: a.log.Named("proxy")})
+	if err != nil {
+		closeAll(opened)
+		return nil, err
+	}
+	a.log.Info("starting", zap.String("version", build().Version), zap.String("config", path))
+	a.certificates.Store(l.conf.Certificates)
+	for _, s := range opened {
+		a.sockets[s.conf.ID] = s
+		a.serve(ctx, s)
+	}
+	a.inForce = l
+	a.warn(l.conf.Warnings)
+	a.watch(ctx)
+	return a, nil
+}
+
+// errNoCertificate cannot happen with a configuration that was checked.
+var errNoCertificate = errors.New("no certificate is configured")
+
+// certificate chooses the certificate of a handshake among those in force.
+func (a *app) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	files := a.certificates.Load()
+	if files == nil {
+		return nil, errNoCertificate
+	}
+	return files.GetCertificate(hello)
+}
+
+// open opens the listeners that are not open yet: all, or none.
+func (a *app) open(ctx context.Context, wanted []config.Listener) ([]*socket, error) {
+	var opened []*socket
+	var errs config.Errors
+	for _, conf := range wanted {
+		if a.sockets[conf.ID] != nil {
+			continue
+		}
+		s, err := openSocket(ctx, a.path, conf)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		opened = append(opened, s)
+	}
+	if len(errs) > 0 {
+		closeAll(opened)
+		return nil, errs
+	}
+	return opened, nil
+}
+
+func closeAll(sockets []*socket) {
+	for _, s := range sockets {
+		_ = s.tcp.Close()
+	}
+}
+
+// warn logs the settings that give up protection.
+func (a *app) warn(warnings config.Errors) {
+	for _, w := range warnings {
+		a.log.Warn("insecure setting", zap.String("at", w.Where()), zap.String("problem", w.Msg))
+	}
+}
+
+// watch follows the files of the configuration in force.
+func (a *app) watch(ctx context.Context) {
+	ctx, a.unwatch = context.WithCancel(ctx)
+	a.watching = new(sync.WaitGroup)
+	if files := a.certificates.Load(); files != nil {
+		log := a.log.Named("tls")
+		a.watching.Go(func() {
+			files.Watch(ctx, func(err error) {
+				if err != nil {
+					log.Error("certificates not reloaded, the old ones stay", zap.Error(err))
+					return
+				}
+				log.Info("certificates reloaded", zap.Int("certificates", len(files.Info())))
+			})
+		})
+	}
+	set, log := a.inForce.routing.Set, a.log.Named("table")
+	a.watching.Go(func() {
+		err := set.Watch(ctx, func(r source.Result) {
+			if r.Err != nil {
+				log.Error("table not reloaded, the old one stays", zap.Error(r.Err))
+				return
+			}
+			log.Info("table reloaded", zap.Int("rows", r.Stats.Rows), zap.Duration("took", r.Took))
+		})
+		if err != nil {
+			log.Error("table files are not watched, send SIGHUP after changes", zap.Error(err))
+		}
+	})
+}
+
+// run serves until a signal other than SIGHUP comes, or ctx ends. SIGHUP
+// reloads.
+func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
+	var preparing sync.WaitGroup
+	defer preparing.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	prepared := make(chan prepared, 1)
+	busy, again := false, false
+	prepare := func() {
+		busy, again = true, false
+		inForce := a.inForce.routing
+		preparing.Go(func() { prepared <- a.prepare(ctx, inForce) })
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return a.shutdown(ctx, signals)
+		case sig := <-signals:
+			switch {
+			case sig != syscall.SIGHUP:
+				a.log.Info("shutting down", zap.Stringer("signal", sig))
+				return a.shutdown(ctx, signals)
+			case busy:
+				again = true // what changed since the reload began counts too
+			default:
+				prepare()
+			}
+		case p := <-prepared:
+			a.apply(ctx, p)
+			busy = false
+			if again {
+				prepare()
+			}
+		case err := <-a.failed:
+			a.close()
+			return err
+		}
+	}
+}
+
+// sameSignal is how soon after the first signal another one is taken for the
+// same: timeout(1) and some supervisors signal a process and then its group.
+const sameSignal = 100 * time.Millisecond
+
+// shutdown ends serving: clients that have not logged in and sessions are told
+// BYE, and get time until shutdown.timeout. A signal meanwhile ends it at once.
+func (a *app) shutdown(ctx context.Context, signals <-chan os.Signal) error {
+	began := time.Now()
+	a.unwatch()
+	timeout := a.inForce.conf.Shutdown.Timeout.V
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	done := make(chan error, 1)
+	a.serving.Go(func() { done <- a.server.Shutdown(ctx) })
+	for {
+		select {
+		case err := <-done:
+			a.close()
+			if err != nil {
+				a.log.Warn("sessions were closed at the end of shutdown.timeout", zap.Duration("timeout", timeout))
+			}
+			a.log.Info("shut down")
+			return nil
+		case sig := <-signals:
+			if sig == syscall.SIGHUP || time.Since(began) < sameSignal {
+				continue
+			}
+			a.close()
+			return &exitError{exitFailed, fmt.Errorf("ended at once by a second signal (%s)", sig)}
+		}
+	}
+}
+
+// close ends everything without a word and waits for all that runs.
+func (a *app) close() {
+	a.unwatch()
+	_ = a.server.Close()
+	a.serving.Wait()
+	a.watching.Wait()
+}

@@ -1,0 +1,162 @@
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Value is one scalar of the file, and where it stands. A value that the file
+// does not give holds its default and has no position.
+type Value[T any] struct {
+	V   T
+	Pos Pos
+}
+
+// Given says whether the file gives the value.
+func (v Value[T]) Given() bool { return v.Pos.Line != 0 }
+
+// Entry is one key of a mapping whose keys are the operator's own.
+type Entry[T any] struct {
+	Name Value[string]
+	V    T
+}
+
+// File is a configuration file as it was written, defaults filled in. Its field
+// tags describe the format:
+//
+//	key      the key in the file
+//	as       the scalar type, where the Go type does not tell it
+//	enum     the words that are allowed
+//	names    the scalar type of a mapping's own keys
+//	default  the value of an absent key, words of a list separated by spaces
+//	need     "true": the key must be there
+//	min, max bounds of a number
+//	help     one sentence for the reference
+//
+// Pos fields are the place of the mapping itself.
+type File struct {
+	Listen   []Listen         `key:"listen" need:"true" help:"The addresses where clients connect."`
+	TLS      TLS              `key:"tls" help:"The certificates that clients see."`
+	Backends []Entry[Backend] `key:"backends" names:"name" need:"true" help:"The IMAP servers, by name."`
+	Pools    []Entry[Pool]    `key:"pools" names:"name" help:"Sets of backends, by name."`
+	Route    Route            `key:"route" need:"true" help:"Who lives where."`
+	Login    Login            `key:"login" help:"What happens before a login has succeeded."`
+	Shutdown Shutdown         `key:"shutdown" help:"How serving ends."`
+	Log      Log              `key:"log" help:"What is written to standard error."`
+}
+
+// Listen is one listening address.
+type Listen struct {
+	Pos           Pos
+	Address       Value[string]  `key:"address" as:"listen" need:"true" help:"Where to listen; port 0 lets the system choose."`
+	TLS           Value[string]  `key:"tls" enum:"implicit starttls none" need:"true" help:"When TLS begins: at once (port 993), with STARTTLS (port 143; no login before it), or never (warned about at every start)."`
+	ProxyProtocol *ProxyProtocol `key:"proxy_protocol" help:"Connections begin with a PROXY protocol header, version 1 or 2."`
+	ClientAuth    Value[string]  `key:"client_auth" enum:"none request require" default:"none" help:"Whether clients are asked for a certificate."`
+	ClientCA      Value[string]  `key:"client_ca" as:"file" help:"The CAs, in PEM, that client certificates are verified against."`
+	ClientUser    Value[string]  `key:"client_user" enum:"email upn cn" help:"Which field of a client certificate names the user of AUTHENTICATE EXTERNAL; needs master at every backend."`
+}
+
+// ProxyProtocol is what a listener believes of proxies in front of it.
+type ProxyProtocol struct {
+	Pos  Pos
+	From []Value[netip.Prefix] `key:"from" need:"true" help:"The networks of those proxies. Connections from elsewhere are dropped."`
+	TLS  Value[bool]           `key:"tls" default:"false" help:"TLS ends in front of this listener: the header says whether the client's connection is encrypted. Only with tls: none."`
+}
+
+// TLS is about the certificates that clients see.
+type TLS struct {
+	Pos          Pos
+	Certificates []Certificate `key:"certificates" help:"Chosen by the name that the client asks for (SNI); the first is the default."`
+	MinVersion   Value[string] `key:"min_version" enum:"1.2 1.3" default:"1.2" help:"The oldest TLS version that clients may use."`
+}
+
+// Certificate is a chain and its key.
+type Certificate struct {
+	Pos  Pos
+	Cert Value[string] `key:"cert" as:"file" need:"true" help:"The certificate and its chain, in PEM."`
+	Key  Value[string] `key:"key" as:"file" need:"true" help:"The private key, in PEM."`
+}
+
+// Backend is one IMAP server.
+type Backend struct {
+	Pos           Pos
+	Address       Value[string]     `key:"address" as:"hostport" need:"true" help:"Host and port of the server."`
+	TLS           Value[string]     `key:"tls" enum:"implicit starttls none" need:"true" help:"When TLS begins; none is for trusted networks, and warned about at every start."`
+	TLSName       Value[string]     `key:"tls_name" as:"text" help:"The name that the server's certificate must hold; absent: the host of address."`
+	CA            Value[string]     `key:"ca" as:"file" help:"The CAs, in PEM, that vouch for the server; absent: those of the system."`
+	Pins          []Value[string]   `key:"pins" as:"pin" help:"The server's public key must be one of these (SHA-256, \"sha256/\" and base64, or hex); without ca, nothing else is asked of its certificate."`
+	Verify        Value[string]     `key:"verify" enum:"full none" default:"full" help:"none accepts any certificate, and is warned about at every start."`
+	Weight        Value[int]        `key:"weight" min:"1" max:"1000000" default:"100" help:"The share of a pool's users, relative to the other members."`
+	ProxyProtocol Value[string]     `key:"proxy_protocol" enum:"v1 v2" help:"The server gets a PROXY header of this version first; absent: none."`
+	Pipelining    Value[bool]       `key:"pipelining" default:"true" help:"false waits for the reply to ID before the login is sent."`
+	Source        Value[netip.Addr] `key:"source" help:"The local address to connect from."`
+	Master        *Master           `key:"master" help:"Logs in users whom the proxy has authenticated itself, by their certificate."`
+	Cert          Value[string]     `key:"cert" as:"file" help:"The certificate that the proxy shows to the server."`
+	Key           Value[string]     `key:"key" as:"file" help:"Its private key."`
+}
+
+// Master is a backend's master user.
+type Master struct {
+	Pos          Pos
+	User         Value[string] `key:"user" as:"text" need:"true" help:"The master user's name (SASL authcid)."`
+	PasswordFile Value[string] `key:"password_file" as:"file" need:"true" help:"The file that holds the password, and nothing else."`
+}
+
+// Pool is a set of backends.
+type Pool struct {
+	Pos      Pos
+	Backends []Value[string] `key:"backends" as:"name" need:"true" help:"The members."`
+	Shared   Value[bool]     `key:"shared" default:"false" help:"Any member serves any user (shared storage), so that the next one takes over when one cannot be reached."`
+}
+
+// Route says who lives where.
+type Route struct {
+	Pos       Pos
+	Tables    []Value[string] `key:"tables" as:"file" help:"Files that say where users and domains live."`
+	Default   Value[string]   `key:"default" as:"name" help:"The backend or pool of everybody else; absent: unknown users are refused."`
+	MaxShrink Value[int]      `key:"max_shrink" min:"1" max:"100" default:"50" help:"A reload that would drop more than this percentage of the rows is refused."`
+}
+
+// Login is about connections before their login has succeeded.
+type Login struct {
+	Pos             Pos
+	Timeout         Value[time.Duration]   `key:"timeout" default:"60s" help:"From the connection to the login, in all."`
+	TLSTimeout      Value[time.Duration]   `key:"tls_timeout" default:"10s" help:"One TLS handshake with a client."`
+	BackendTimeout  Value[time.Duration]   `key:"backend_timeout" default:"30s" help:"A login at a backend, retries included."`
+	ConnectTimeout  Value[time.Duration]   `key:"connect_timeout" default:"5s" help:"From connecting to a backend to its greeting."`
+	ProbeInterval   Value[time.Duration]   `key:"probe_interval" as:"interval" default:"30s" help:"Between looks at the capabilities of each backend; 0s: only logins learn them."`
+	MaxFailures     Value[int]             `key:"max_failures" min:"1" max:"1000" default:"10" help:"Failed logins after which a client is disconnected."`
+	FailureDelay    Value[time.Duration]   `key:"failure_delay" default:"1s" help:"What the first failed login of a client address waits; it doubles with every further one."`
+	FailureDelayMax Value[time.Duration]   `key:"failure_delay_max" default:"15s" help:"The longest such delay."`
+	ExemptNetworks  []Value[netip.Prefix]  `key:"exempt_networks" help:"Clients that never wait after a failed login (webmail, say)."`
+	TrustedNetworks []Value[netip.Prefix]  `key:"trusted_networks" help:"Other proxies, whose ID command may tell the client's address."`
+	MasterUsers     []Value[string]        `key:"master_users" as:"text" help:"Who may log in as somebody else with a SASL authzid and their own password; the backend has to agree."`
+	MasterSeparator Value[string]          `key:"master_separator" as:"text" help:"The * of user*master: what is before it is looked up, the backend gets both; absent: names are taken as they are."`
+	DefaultDomain   Value[string]          `key:"default_domain" as:"domain" help:"Added to names without a domain before the user is looked up."`
+	CaseSensitive   Value[bool]            `key:"case_sensitive" default:"false" help:"Names are not lower-cased before the user is looked up."`
+	Mechanisms      []Value[string]        `key:"mechanisms" enum:"PLAIN LOGIN XOAUTH2 OAUTHBEARER EXTERNAL SCRAM-SHA-1 SCRAM-SHA-256" default:"PLAIN LOGIN XOAUTH2 OAUTHBEARER EXTERNAL" help:"SASL mechanisms; of these, clients are offered what the backends have."`
+	Greeting        Value[string]          `key:"greeting" as:"text" default:"IMAP server ready." help:"The text of the greeting."`
+	ID              []Entry[Value[string]] `key:"id" names:"text" as:"text" help:"The answer to the ID command; absent: NIL."`
+	Capabilities    []Value[string]        `key:"capabilities" as:"atom" help:"Pins the capabilities before login; absent: they follow the backends."`
+}
+
+// Shutdown is how serving ends.
+type Shutdown struct {
+	Pos     Pos
+	Timeout Value[time.Duration] `key:"timeout" default:"30s" help:"How long sessions may take to reach the end of a response, where they are told BYE."`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	Pos    Pos
+	Format Value[string] `key:"format" enum:"auto json console" default:"auto" help:"auto: for people on a terminal, else JSON."`
+	Level  Value[string] `key:"level" enum:"debug info warn error" default:"info" help:"The least important lines that are written."`
+}
+
+// Where returns where a value of that file stands, "" when it is a default.
+func (v Value[T]) Where(file string) string {
+	if !v.Given() {
+		return ""
+	}
+	return (&Error{File: file, Pos: v.Pos}).Where()
+}

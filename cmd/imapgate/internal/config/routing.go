@@ -1,0 +1,94 @@
+package config
+
+import (
+	"context"
+	"errors"
+
+	"imapgate/route"
+	"imapgate/route/source"
+)
+
+// Routing is a table and the sources that keep it up to date.
+type Routing struct {
+	Table *route.Table
+	Set   *source.Set
+	Names route.Names
+}
+
+// LoadTable reads the table's sources into a new table. inForce is the routing
+// that the new one is to replace, nil at the start: a table that lost too many
+// of its rows is refused. The error is of type Errors, but for that of ctx.
+//
+// It is a table of its own because connections that began under the old
+// configuration know the old backends only.
+func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing) (*Routing, error) {
+	def := p.definition()
+	sources, errs := p.sources()
+	if len(errs) > 0 {
+		return nil, errs
+	}
+	if inForce != nil && inForce.Table.Stats().Rows > 0 {
+		if err := inForce.Set.Check(ctx, def, sources, false); err != nil {
+			return nil, p.tableErrors(ctx, err)
+		}
+	}
+	table := route.New()
+	r := &Routing{Table: table, Set: source.NewSet(table), Names: def.Names}
+	if err := r.Set.Load(ctx, def, sources, false); err != nil {
+		return nil, p.tableErrors(ctx, err)
+	}
+	return r, nil
+}
+
+// definition is what the configuration itself says about routes.
+func (p *Parsed) definition() route.Definition {
+	def := route.Definition{Default: p.Route.Default.V, Names: p.names(), MaxShrink: p.Route.MaxShrink.V}
+	for i := range p.Backends {
+		e := &p.Backends[i]
+		def.Backends = append(def.Backends, route.Backend{Name: e.Name.V, Address: e.V.Address.V, Weight: e.V.Weight.V})
+	}
+	for i := range p.Pools {
+		e := &p.Pools[i]
+		def.Pools = append(def.Pools, route.Pool{Name: e.Name.V, Backends: values(e.V.Backends), Shared: e.V.Shared.V})
+	}
+	return def
+}
+
+func (p *Parsed) sources() ([]source.Source, Errors) {
+	c := &compiler{Parsed: p}
+	var list []source.Source
+	for _, t := range p.Route.Tables {
+		if path, ok := c.readable(t); ok {
+			list = append(list, source.NewFile(path))
+		}
+	}
+	return list, c.errs.sorted()
+}
+
+// tableErrors gives the mistakes in a table the form of those in the
+// configuration.
+func (p *Parsed) tableErrors(ctx context.Context, err error) error {
+	var table *route.TableError
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !errors.As(err, &table):
+		at := p.Route.Pos
+		if len(p.Route.Tables) > 0 {
+			at = p.Route.Tables[0].Pos
+		}
+		return Errors{{File: p.name, Pos: at, Msg: "the table is refused", Err: err}}
+	}
+	var errs Errors
+	for _, problem := range table.Problems {
+		e := &Error{File: problem.File, Pos: Pos{Line: problem.Line, Column: problem.Column}, Msg: problem.Text, Hint: problem.Hint}
+		if e.File == "" {
+			e.File, e.Pos = p.name, p.Route.Pos
+		}
+		errs = append(errs, e)
+	}
+	if table.More > 0 {
+		errs = append(errs, &Error{File: p.name, Pos: p.Route.Pos, Msg: "there are more mistakes in the tables than are shown here"})
+	}
+	return errs
+}

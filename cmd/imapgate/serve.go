@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"imapgate/cmd/imapgate/internal/config"
+)
+
+func newServe() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve IMAP clients",
+		Long: `Read the configuration, open the listeners and serve until a signal comes.
+
+Routing tables and certificates are read again by themselves when their files
+change. Signals do the rest:
+
+  SIGHUP           read everything again: the configuration, tables, certificates;
+                   sessions stay, listeners are opened and closed as needed, and
+                   a mistake anywhere leaves all as it was and is logged
+  SIGTERM, SIGINT  stop: clients are told BYE, sessions between two responses,
+                   within shutdown.timeout; a second one ends at once
+
+Logs go to standard error, for people on a terminal and else as JSON.`,
+		Example: `  imapgate serve
+  imapgate serve -c imapgate.yaml
+  kill -HUP $(pidof imapgate)`,
+		Args: arguments(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serveFile(cmd.Context(), path, cmd.ErrOrStderr(), nil)
+		},
+	}
+	configFlag(cmd, &path)
+	return cmd
+}
+
+// serveFile serves a configuration until a signal comes or ctx ends. ready, if
+// any, is called once the listeners are open.
+func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*app)) error {
+	// Before anything is opened, so that no signal is lost on the way.
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(signals)
+
+	a, err := startApp(ctx, path, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
+		return newLogger(conf, stderr)
+	})
+	if err != nil {
+		return err
+	}
+	if ready != nil {
+		ready(a)
+	}
+	return a.run(ctx, signals)
+}
