@@ -124,7 +124,9 @@ func converse(t *testing.T, data []byte, mode uint8, chunk int) (said []byte, lo
 		t.Errorf("the connection lives on after its time: %v", err)
 	}
 	_ = server.Close()
-	<-done
+	if err := <-done; !errors.Is(err, proxy.ErrServerClosed) {
+		t.Errorf("Serve: %v", err)
+	}
 	var all strings.Builder
 	for _, e := range logs.All() {
 		all.WriteString(e.Message + "\n")
