@@ -143,7 +143,6 @@ func TestRealPROXYHeaderInFrontReachesDovecot(t *testing.T) {
 	}
 	t.Run("from elsewhere", func(t *testing.T) {
 		c := newRealConn(t, dialRealTCP(t, w.More[1], ""))
-		c.Send("PROXY TCP4 198.51.100.7 198.51.100.1 4711 143\r\n")
-		c.EOF()
+		c.EOF() // whatever it would say
 	})
 }

@@ -299,4 +299,3 @@ func (d *realDovecot) Log(t *testing.T) string {
 	}
 	return string(text)
 }
-
