@@ -1,10 +1,15 @@
 package route
 
+import "time"
+
 // DefaultWeight is the weight of a backend whose Weight is zero.
 const DefaultWeight = 100
 
 // MaxWeight is the greatest weight of a backend.
 const MaxWeight = 1_000_000
+
+// DefaultAffinity is the affinity of a Definition that has none.
+const DefaultAffinity = 15 * time.Minute
 
 // Backend is what placement knows of one IMAP server.
 type Backend struct {
@@ -34,6 +39,10 @@ type Definition struct {
 	// Default is the target of users whom no row covers; "" refuses them. A "*"
 	// row says the same from inside a table; when both are there they must agree.
 	Default string
+
+	// Affinity is how long a user of a shared pool stays with a backend after the
+	// last session ended. Zero means DefaultAffinity, less than zero none.
+	Affinity time.Duration
 
 	// Names normalises the keys of all rows.
 	Names Names

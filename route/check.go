@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -86,6 +87,7 @@ type definition struct {
 	backends []*backendRow
 	pools    []*poolRow
 	fallback *target // nil: unknown users are refused
+	affinity time.Duration
 }
 
 // check adds what is wrong with the definition to bad.
@@ -110,7 +112,7 @@ func (def *Definition) check(bad *TableError) *definition {
 		case b.Weight < 0 || b.Weight > MaxWeight:
 			problem("", "backend %s: weight %d is not between 1 and %d", quote(b.Name), b.Weight, MaxWeight)
 		}
-		row := &backendRow{Backend: b, key: []byte(b.Name), self: []string{b.Name}}
+		row := &backendRow{Backend: b, key: []byte(b.Name), self: []string{b.Name}, at: len(d.backends)}
 		backends[b.Name] = row
 		d.backends = append(d.backends, row)
 		d.targets[b.Name] = &target{name: b.Name}
@@ -133,7 +135,7 @@ func (def *Definition) check(bad *TableError) *definition {
 		if len(p.Backends) == 0 {
 			problem("", "pool %s has no backends", quote(p.Name))
 		}
-		row := &poolRow{Pool: p, key: []byte(p.Name)}
+		row := &poolRow{Pool: p, key: []byte(p.Name), at: len(d.pools)}
 		row.Backends = slices.Clone(p.Backends) // rows are immutable, the caller's slice is not
 		for i, name := range p.Backends {
 			b := backends[name]
@@ -154,6 +156,12 @@ func (def *Definition) check(bad *TableError) *definition {
 		if d.fallback = d.targets[def.Default]; d.fallback == nil {
 			problem(suggest(def.Default, d.known), "default: unknown target %s", quote(def.Default))
 		}
+	}
+	switch d.affinity = def.Affinity; {
+	case d.affinity == 0:
+		d.affinity = DefaultAffinity
+	case d.affinity < 0:
+		d.affinity = 0
 	}
 	if def.MaxShrink < 0 || def.MaxShrink > 100 {
 		problem("", "max_shrink %d is not a percentage", def.MaxShrink)

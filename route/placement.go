@@ -32,8 +32,9 @@ type Placement struct {
 
 	// Backends are backend names in rank order and never empty in a placement
 	// that was returned without an error. The first is the user's; the others
-	// are failover candidates, and there are any in shared pools only. The slice
-	// is shared between placements: it must not be modified.
+	// are failover candidates, and there are any in shared pools only, for users
+	// without sessions. The slice is shared between placements: it must not be
+	// modified.
 	Backends []string
 
 	// Pool is the pool that placed the user, "" when the target is a backend.
@@ -48,4 +49,49 @@ type Placement struct {
 	// Source is where the deciding row was read, "users.map:12", or "" when it
 	// has no such place (a default from the configuration).
 	Source string
+
+	// Slot is the user's hash slot, by which pools place users.
+	Slot int
+
+	// Held says that logins of the user wait.
+	Held bool
+
+	// Candidates are the backends that the user's target has, in rank order.
+	// Only Explain fills them in.
+	Candidates []Candidate
+}
+
+// Candidate is a backend as it was considered for a user.
+type Candidate struct {
+	Name    string `json:"name"`
+	Rank    int    `json:"rank"`   // from 1
+	Weight  int    `json:"weight"` // in effect
+	Admin   Admin  `json:"admin"`
+	Up      bool   `json:"up"`
+	Skipped string `json:"skipped,omitempty"` // why it does not serve the user; "": it would
+}
+
+// UnavailableError says that the user is known, and that no backend may serve
+// them now. That is known beforehand: nothing needs to be tried.
+type UnavailableError struct {
+	Backend string // "" when no member of the pool is left
+	Pool    string // "" when the target is a backend
+	Reason  string // one of the Unavailable constants
+}
+
+// The reasons of an UnavailableError.
+const (
+	UnavailableDown    = "down"                 // checks found that the backend does not work
+	UnavailableMaint   = "maint"                // the backend is in maintenance
+	UnavailableDrain   = "drain"                // the backend takes no new users
+	UnavailableMembers = "no usable member"     // no member of the pool is ready and up
+	UnavailableUnknown = "not in configuration" // pinned to a backend that is not there any more
+)
+
+// Error names the backend or the pool, and the reason.
+func (e *UnavailableError) Error() string {
+	if e.Backend == "" {
+		return "pool " + e.Pool + ": " + e.Reason
+	}
+	return "backend " + e.Backend + ": " + e.Reason
 }

@@ -67,16 +67,21 @@ func best(members []member, slot uint16) member {
 	return win
 }
 
-// rank returns the names of all members, greatest score first.
-func rank(members []member, slot uint16) []string {
+// rank returns the names of all members, greatest score first, but for first,
+// which goes before them when it is one of them.
+func rank(members []member, slot uint16, first string) []string {
 	type scored struct {
 		name  string
 		score float64
 	}
-	var few [16]scored // keeps pools of common size off the heap
+	var few [64]scored // keeps pools of common size off the heap
 	all := few[:0]
 	for _, m := range members {
-		all = append(all, scored{m.name, m.score(slot)})
+		score := m.score(slot)
+		if m.name == first {
+			score = math.Inf(1)
+		}
+		all = append(all, scored{m.name, score})
 	}
 	slices.SortFunc(all, func(a, b scored) int {
 		switch {

@@ -39,7 +39,7 @@ func TestPlacementVectorNeverChanges(t *testing.T) {
 		if slot := slotOf(tt.key); slot != tt.slot {
 			t.Errorf("slot of %s is %d, want %d", tt.key, slot, tt.slot)
 		}
-		if got := strings.Join(rank(pool, slotOf(tt.key)), " "); got != tt.rank {
+		if got := strings.Join(rank(pool, slotOf(tt.key), ""), " "); got != tt.rank {
 			t.Errorf("rank of %s is %s, want %s", tt.key, got, tt.rank)
 		}
 	}
@@ -54,7 +54,7 @@ func TestSharesFollowWeights(t *testing.T) {
 	for place := range 2 { // of the first, and of the second when the first is down
 		got := make(map[string]int)
 		for slot := range uint16(slots) {
-			names := rank(pool, slot)
+			names := rank(pool, slot, "")
 			if place == 0 || names[0] == "mail2" {
 				got[names[place]]++
 			}
@@ -94,9 +94,9 @@ func TestMemberThatJoinsMovesItsShareAndNobodyElse(t *testing.T) {
 			t.Fatalf("slot %d moved from %s to %s", slot, was, is)
 		}
 		// The order of the others stays, and so does failover.
-		rest := slices.DeleteFunc(rank(after, slot), func(name string) bool { return name == "mail5" })
-		if !slices.Equal(rest, rank(before, slot)) {
-			t.Fatalf("slot %d: rank %v became %v", slot, rank(before, slot), rest)
+		rest := slices.DeleteFunc(rank(after, slot, ""), func(name string) bool { return name == "mail5" })
+		if !slices.Equal(rest, rank(before, slot, "")) {
+			t.Fatalf("slot %d: rank %v became %v", slot, rank(before, slot, ""), rest)
 		}
 	}
 	if share := float64(moved) / slots; share < 0.18 || share > 0.22 {
@@ -119,7 +119,7 @@ func TestOrderOfMembersDoesNotMatter(t *testing.T) {
 	turned := slices.Clone(pool)
 	slices.Reverse(turned)
 	for slot := range uint16(slots) {
-		if a, b := rank(pool, slot), rank(turned, slot); !slices.Equal(a, b) || best(turned, slot).name != a[0] {
+		if a, b := rank(pool, slot, ""), rank(turned, slot, ""); !slices.Equal(a, b) || best(turned, slot).name != a[0] {
 			t.Fatalf("slot %d: %v and %v", slot, a, b)
 		}
 	}

@@ -20,10 +20,10 @@ const (
 // Indexes. Every table has one, unique and by exact key; users has no other
 // because each would cost as much memory as the first.
 const (
-	// indexID serves, table by table: the backend of a target and the pool of a
-	// target (each step of a placement), the row of a user, the row of a domain
-	// and of each of its parents, the default. Walked in order of keys, it
-	// compares two generations.
+	// indexID serves, table by table: all backends and all pools, of which rosters
+	// are made; the pool of a target; the row of a user, the row of a domain and of
+	// each of its parents, the default. Walked in order of keys, it compares two
+	// generations.
 	indexID = "id"
 )
 
@@ -97,18 +97,18 @@ type backendRow struct {
 	Backend
 	key  []byte
 	self []string // the backend's name alone: the answer for a user who lives here
+	at   int      // place in the definition
 }
 
 func (r *backendRow) indexKey() []byte { return r.key }
 
-// poolRow is a pool in tablePools. It holds what placement needs of its members
-// as of its own insertion, so that a lookup reads one row whatever the size of
-// the pool: whoever replaces a backend replaces the pools that have it in the
-// same transaction.
+// poolRow is a pool in tablePools. It holds what placement needs of its members,
+// by configured weights.
 type poolRow struct {
 	Pool
 	key     []byte
 	members []member
+	at      int // place in the definition
 }
 
 func (r *poolRow) indexKey() []byte { return r.key }
@@ -132,6 +132,14 @@ type targetRow struct {
 }
 
 func (r *targetRow) indexKey() []byte { return r.key }
+
+// name returns the key of a row of a table without what precedes it.
+func (r *targetRow) name(table string) string {
+	if table == tableDefault {
+		return string(r.key)
+	}
+	return string(r.key[hashLen:])
+}
 
 // source names the place of the row as people read it.
 func (r *targetRow) source() string {

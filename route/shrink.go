@@ -1,11 +1,6 @@
 package route
 
-import (
-	"bytes"
-	"fmt"
-
-	memdb "github.com/hashicorp/go-memdb"
-)
+import "fmt"
 
 const defaultMaxShrink = 50
 
@@ -33,47 +28,18 @@ func checkShrink(old, next *generation, maxShrink int) error {
 	}
 	dropped := 0
 	for _, table := range []string{tableUsers, tableDomains} {
-		n, err := countDropped(old.db.Txn(false), next.db.Txn(false), table)
+		err := walkBoth(old.db.Txn(false), next.db.Txn(false), table, func(a, b *targetRow) error {
+			if a != nil && b == nil {
+				dropped++
+			}
+			return nil
+		})
 		if err != nil {
 			return fmt.Errorf("compare with the table in force: %w", err)
 		}
-		dropped += n
 	}
 	if dropped*100 > old.stats.Rows*maxShrink {
 		return &ShrinkError{Old: old.stats.Rows, New: next.stats.Rows, Dropped: dropped, Max: maxShrink}
 	}
 	return nil
-}
-
-// countDropped walks one table of both generations in order of keys, and counts
-// the keys of old that next lacks.
-func countDropped(old, next *memdb.Txn, table string) (int, error) {
-	oldRows, err := old.Get(table, indexID)
-	if err != nil {
-		return 0, err
-	}
-	nextRows, err := next.Get(table, indexID)
-	if err != nil {
-		return 0, err
-	}
-	dropped := 0
-	nextKey := nextRowKey(nextRows)
-	for oldKey := nextRowKey(oldRows); oldKey != nil; oldKey = nextRowKey(oldRows) {
-		for nextKey != nil && bytes.Compare(nextKey, oldKey) < 0 {
-			nextKey = nextRowKey(nextRows)
-		}
-		if !bytes.Equal(nextKey, oldKey) {
-			dropped++
-		}
-	}
-	return dropped, nil
-}
-
-// nextRowKey returns the key of the next row, nil behind the last.
-func nextRowKey(rows memdb.ResultIterator) []byte {
-	row, ok := rows.Next().(indexed)
-	if !ok {
-		return nil
-	}
-	return row.indexKey()
 }

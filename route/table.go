@@ -2,7 +2,6 @@ package route
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +13,8 @@ import (
 // before its first successful [Table.Load]. All methods are safe for concurrent
 // use, and a lookup never waits for a load.
 type Table struct {
+	state *State // never nil
+
 	current atomic.Pointer[generation] // nil before the first load
 
 	mu     sync.Mutex  // one load at a time, so that the shrink guard compares with what is replaced
@@ -22,8 +23,11 @@ type Table struct {
 
 // generation is what one load made. Lookups that began on it end on it.
 type generation struct {
-	db    *memdb.MemDB
-	stats Stats
+	db       *memdb.MemDB
+	affinity time.Duration // of users of shared pools
+	stats    Stats
+
+	roster atomic.Pointer[roster] // as of the conditions that the last lookup found
 }
 
 // Stats are figures of the table in force.
@@ -38,16 +42,16 @@ type Stats struct {
 }
 
 // New returns a table without contents.
-func New() *Table { return new(Table) }
+func New() *Table { return &Table{state: newState()} }
 
 // Successor returns a table without contents that is to take the place of t: its
 // first load is compared with what t has now, as if it were a load of t, and
-// counts generations on. Whoever still has t keeps a table in which all backends
-// are those that they know.
+// counts generations on. The two share their [State]. Whoever still has t keeps
+// a table in which all backends are those that they know.
 func (t *Table) Successor() *Table {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return &Table{former: t.inForce()}
+	return &Table{state: t.state, former: t.inForce()}
 }
 
 // inForce returns what the next load would replace, or nil. mu is held.
@@ -73,9 +77,14 @@ func (t *Table) Load(def Definition, rows []Row, force bool) error {
 	if err != nil {
 		return err
 	}
+	r, err := next.rosterFor(t.state.conditions.Load())
+	if err != nil {
+		return err
+	}
 	next.stats.LoadedAt = time.Now()
 	t.current.Store(next)
 	t.former = nil
+	t.state.define(r)
 	return nil
 }
 
@@ -105,7 +114,7 @@ func (t *Table) build(def Definition, rows []Row, force bool) (*generation, erro
 	if err := c.insert(db); err != nil {
 		return nil, err
 	}
-	next := &generation{db: db, stats: Stats{
+	next := &generation{db: db, affinity: c.affinity, stats: Stats{
 		Rows:       len(c.users) + len(c.domains),
 		Users:      len(c.users),
 		Domains:    len(c.domains),
@@ -131,99 +140,4 @@ func (t *Table) Stats() Stats {
 		return gen.stats
 	}
 	return Stats{}
-}
-
-// Lookup says where the user with this key lives; [Names.Key] makes keys. It
-// has no side effects. The error is ErrUnknownUser when nothing covers the user,
-// and any other error means that the question cannot be answered now.
-func (t *Table) Lookup(key string) (Placement, error) {
-	gen := t.current.Load()
-	if gen == nil {
-		return Placement{}, ErrNotLoaded
-	}
-	txn := gen.db.Txn(false) // one snapshot for all steps
-	row, reason, err := gen.decide(txn, key)
-	if err != nil {
-		return Placement{}, err
-	}
-	p := Placement{Key: key, Login: row.login, Reason: reason, Source: row.source()}
-	if err := place(txn, row.target, &p); err != nil {
-		return Placement{}, err
-	}
-	return p, nil
-}
-
-// decide takes the steps of a lookup, in the order of the Reason constants,
-// until one finds a row.
-func (gen *generation) decide(txn *memdb.Txn, key string) (*targetRow, Reason, error) {
-	local, domain, hasDomain := cutLast(key)
-	if local == "" {
-		return nil, "", ErrUnknownUser // not even the default covers nobody
-	}
-	row, err := first[targetRow](txn, tableUsers, key)
-	if row != nil || err != nil {
-		return row, ReasonUser, err
-	}
-	if hasDomain && gen.stats.Domains > 0 {
-		for d, more := domain, true; more; _, d, more = strings.Cut(d, ".") {
-			row, err := first[targetRow](txn, tableDomains, d)
-			if row != nil || err != nil {
-				return row, ReasonDomain, err
-			}
-		}
-	}
-	row, err = first[targetRow](txn, tableDefault, defaultKey)
-	if row == nil && err == nil {
-		err = ErrUnknownUser
-	}
-	return row, ReasonDefault, err
-}
-
-// place finds the backends of a target for the user of p.
-func place(txn *memdb.Txn, to *target, p *Placement) error {
-	if !to.pool {
-		b, err := need[backendRow](txn, tableBackends, to.name)
-		if err != nil {
-			return err
-		}
-		p.Backends = b.self
-		return nil
-	}
-	pool, err := need[poolRow](txn, tablePools, to.name)
-	if err != nil {
-		return err
-	}
-	p.Pool = pool.Name
-	slot := slotOf(p.Key)
-	if pool.Shared {
-		p.Backends = rank(pool.members, slot)
-	} else {
-		p.Backends = best(pool.members, slot).self
-	}
-	return nil
-}
-
-// first returns the row with a key, or nil when there is none.
-func first[T any](txn *memdb.Txn, table, key string) (*T, error) {
-	obj, err := txn.First(table, indexID, key)
-	if err != nil {
-		return nil, fmt.Errorf("look up %s in %s: %w", quote(key), table, err)
-	}
-	if obj == nil {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	row, ok := obj.(*T)
-	if !ok {
-		return nil, fmt.Errorf("look up %s in %s: found a %T", quote(key), table, obj)
-	}
-	return row, nil
-}
-
-// need is first for a row that must exist.
-func need[T any](txn *memdb.Txn, table, key string) (*T, error) {
-	row, err := first[T](txn, table, key)
-	if row == nil && err == nil {
-		err = fmt.Errorf("%s is not in %s", quote(key), table)
-	}
-	return row, err
 }

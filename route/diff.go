@@ -1,0 +1,245 @@
+package route
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+
+	memdb "github.com/hashicorp/go-memdb"
+)
+
+// Diff is what a table would change if it took the place of another.
+type Diff struct {
+	Added   int       `json:"added"`   // rows that the other lacks
+	Removed int       `json:"removed"` // rows that only the other has
+	Moved   int       `json:"moved"`   // rows with another target
+	Changed int       `json:"changed"` // rows with another login name alone
+	Rows    []DiffRow `json:"rows"`    // the first of all these, in order of keys
+
+	// Users counts users whose backend would be another one, or none: of those
+	// that have rows of their own, or sessions. Where sessions are, and what checks
+	// and people said about backends and users, no table changes; this looks at
+	// rows, pools and configured weights.
+	Users int `json:"users"`
+
+	// LiveSessions counts the sessions of such users. They stay where they are,
+	// and the users with them until the last one ends.
+	LiveSessions int `json:"live_sessions"`
+}
+
+// DiffRow is a row that would be added, removed or changed.
+type DiffRow struct {
+	Key       string `json:"key"`                  // a user, "@domain", or "*"
+	From      string `json:"from,omitempty"`       // target, "" when the row is added
+	To        string `json:"to,omitempty"`         // target, "" when the row is removed
+	FromLogin string `json:"from_login,omitempty"` // login name
+	ToLogin   string `json:"to_login,omitempty"`
+	Source    string `json:"source,omitempty"` // place of the row, the new one if there is one
+}
+
+// Diff says what would change if next, which is loaded, took the place of t. It
+// lists limit rows at the most. It walks both tables: a second for a million
+// rows.
+func (t *Table) Diff(next *Table, limit int) (Diff, error) {
+	before, after := t.current.Load(), next.current.Load()
+	if before == nil || after == nil {
+		return Diff{}, ErrNotLoaded
+	}
+	d := differ{
+		limit:  max(0, limit),
+		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string][]string)},
+		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string][]string)},
+	}
+	for _, table := range []struct{ name, prefix string }{{tableUsers, ""}, {tableDomains, "@"}, {tableDefault, ""}} {
+		err := walkBoth(d.before.txn, d.after.txn, table.name, func(a, b *targetRow) error {
+			key := cmp.Or(b, a).name(table.name)
+			d.row(table.prefix+key, a, b)
+			if table.name != tableUsers {
+				return nil
+			}
+			moved, err := d.moves(key, a, b)
+			if moved {
+				d.diff.Users++
+			}
+			return err
+		})
+		if err != nil {
+			return Diff{}, fmt.Errorf("compare tables: %w", err)
+		}
+	}
+	if err := d.sessions(t.state); err != nil {
+		return Diff{}, fmt.Errorf("compare tables: %w", err)
+	}
+	d.cut()
+	return d.diff, nil
+}
+
+// differ compares two generations.
+type differ struct {
+	before, after *homes
+	limit         int
+	diff          Diff
+}
+
+// row notes what becomes of a row. Either may be nil.
+func (d *differ) row(key string, a, b *targetRow) {
+	row := DiffRow{Key: key, Source: cmp.Or(b, a).source()}
+	if a != nil {
+		row.From, row.FromLogin = a.target.name, a.login
+	}
+	if b != nil {
+		row.To, row.ToLogin = b.target.name, b.login
+	}
+	switch {
+	case a == nil:
+		d.diff.Added++
+	case b == nil:
+		d.diff.Removed++
+	case row.From != row.To:
+		d.diff.Moved++
+	case row.FromLogin != row.ToLogin:
+		d.diff.Changed++
+	default:
+		return
+	}
+	d.diff.Rows = append(d.diff.Rows, row)
+	if len(d.diff.Rows) >= 2*d.limit+64 { // neither all of a million nor a sort for each
+		d.cut()
+	}
+}
+
+// cut leaves the first rows, in order of keys.
+func (d *differ) cut() {
+	slices.SortFunc(d.diff.Rows, func(a, b DiffRow) int { return cmp.Compare(a.Key, b.Key) })
+	d.diff.Rows = d.diff.Rows[:min(len(d.diff.Rows), d.limit)]
+}
+
+// moves says whether a user's backend is another one. The user's own rows, of
+// which there may be none, are at hand.
+func (d *differ) moves(key string, a, b *targetRow) (bool, error) {
+	from, err := d.before.of(key, a)
+	if err != nil {
+		return false, err
+	}
+	to, err := d.after.of(key, b)
+	return from != to, err
+}
+
+// sessions counts users with sessions but no rows, and all sessions of users who
+// move.
+func (d *differ) sessions(s *State) error {
+	var failed error
+	err := each(s.db.Txn(false), tableAssignments, func(r *assignment) {
+		if r.sessions == 0 || failed != nil {
+			return
+		}
+		key := userOf(r.key)
+		a, err := first[targetRow](d.before.txn, tableUsers, key)
+		if err != nil {
+			failed = err
+			return
+		}
+		b, err := first[targetRow](d.after.txn, tableUsers, key)
+		if err != nil {
+			failed = err
+			return
+		}
+		moved, err := d.moves(key, a, b)
+		failed = err
+		if !moved {
+			return
+		}
+		d.diff.LiveSessions += r.sessions
+		if a == nil && b == nil {
+			d.diff.Users++
+		}
+	})
+	return cmp.Or(err, failed)
+}
+
+// homes answers where users live by one generation's rows alone.
+type homes struct {
+	gen   *generation
+	txn   *memdb.Txn
+	pools map[string][]string // by pool and slot; "" is not known yet
+}
+
+// of returns a user's backend, "" when nobody knows the user. row is the user's
+// own, or nil.
+func (h *homes) of(key string, row *targetRow) (string, error) {
+	if row == nil {
+		var err error
+		row, _, err = h.gen.decide(h.txn, key)
+		if errors.Is(err, ErrUnknownUser) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	if !row.target.pool {
+		return row.target.name, nil
+	}
+	known := h.pools[row.target.name]
+	if known == nil {
+		known = make([]string, slots)
+		h.pools[row.target.name] = known
+	}
+	slot := slotOf(key)
+	if known[slot] == "" {
+		pool, err := need[poolRow](h.txn, tablePools, row.target.name)
+		if err != nil {
+			return "", err
+		}
+		known[slot] = best(pool.members, slot).name
+	}
+	return known[slot], nil
+}
+
+// walkBoth calls f with the rows of one table of two generations, key by key.
+// Where a generation lacks a key its row is nil.
+func walkBoth(before, after *memdb.Txn, table string, f func(a, b *targetRow) error) error {
+	oldRows, err := before.Get(table, indexID)
+	if err != nil {
+		return err
+	}
+	newRows, err := after.Get(table, indexID)
+	if err != nil {
+		return err
+	}
+	a, b := nextRow(oldRows), nextRow(newRows)
+	for a != nil || b != nil {
+		order := 0
+		switch {
+		case a == nil:
+			order = 1
+		case b == nil:
+			order = -1
+		default:
+			order = bytes.Compare(a.key, b.key)
+		}
+		switch {
+		case order < 0:
+			err = f(a, nil)
+			a = nextRow(oldRows)
+		case order > 0:
+			err = f(nil, b)
+			b = nextRow(newRows)
+		default:
+			err = f(a, b)
+			a, b = nextRow(oldRows), nextRow(newRows)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nextRow returns the next row, nil behind the last.
+func nextRow(rows memdb.ResultIterator) *targetRow {
+	row, _ := rows.Next().(*targetRow) // nil behind the last
+	return row
+}

@@ -1,0 +1,188 @@
+package route
+
+import (
+	"slices"
+	"time"
+)
+
+// Lease is one login, and the session that comes of it:
+//
+//	Begin → (wait while Held) → Claim(b) → log in at b → Commit(b) → … → End
+//
+// A user's backend is the one that has sessions of the user, or logins between
+// Claim and Commit: all others are refused to all other leases, and that is why
+// a user never has sessions on two backends. A lease therefore has to cover the
+// connection to the backend: Claim comes before it is opened, the next Claim or
+// End after it is closed.
+//
+// Claim and Commit are called by one goroutine, End by any.
+type Lease struct {
+	state     *State
+	key       []byte // of the user's rows
+	placement Placement
+	affinity  time.Duration
+	held      <-chan struct{}
+
+	// Guarded by state.mu.
+	claimed   string // backend of a login under way, "" when there is none
+	committed string // backend of the session, "" when there is none
+	ended     bool
+}
+
+// login is the logins of one user between Claim and Commit.
+type login struct {
+	backend string
+	n       int
+}
+
+// Begin starts a login. Its errors are those of [Table.Lookup], but that a user
+// who is held is never unavailable: where they belong may change before they are
+// released. A lease must be ended, whatever becomes of the login.
+func (t *Table) Begin(key string) (*Lease, error) {
+	q, err := t.ask(key)
+	if err != nil {
+		return nil, err
+	}
+	if err := q.place(); err != nil && q.live.hold == nil {
+		return nil, err
+	}
+	l := &Lease{state: t.state, key: q.key, placement: q.placement}
+	if h := q.live.hold; h != nil {
+		l.held = h.done
+	}
+	if q.placement.Pool != "" && q.roster.pools[q.placement.Pool].row.Shared {
+		l.affinity = q.gen.affinity
+		l.placement.Backends = t.state.follow(key, q.placement.Backends)
+	}
+	return l, nil
+}
+
+// follow puts the backend that other logins of the user are at first: all others
+// would be refused.
+func (s *State) follow(key string, backends []string) []string {
+	s.mu.Lock()
+	at, ok := s.logins[key]
+	s.mu.Unlock()
+	if !ok {
+		return backends
+	}
+	if i := slices.Index(backends, at.backend); i > 0 {
+		backends = slices.Insert(slices.Delete(slices.Clone(backends), i, i+1), 0, at.backend)
+	}
+	return backends
+}
+
+// Placement returns where the user lives, as of Begin. After Commit its Backends
+// are the one that was committed.
+func (l *Lease) Placement() Placement { return l.placement }
+
+// Held returns nil when the user is not held. Otherwise the channel is closed
+// when the hold ends: the login is then to End this lease and Begin again.
+func (l *Lease) Held() <-chan struct{} { return l.held }
+
+// Claim announces a login at a backend, and takes back what this lease claimed
+// before. The answer is false when the user must not log in there: because of
+// sessions or logins elsewhere, a hold, a pin, or because the backend takes no
+// such users any more. The login is then to End this lease and Begin again, if it
+// is not sessions elsewhere that are in its way: see Evict.
+func (l *Lease) Claim(backend string) bool {
+	s := l.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.ended || l.committed != "" || backend == "" {
+		return false
+	}
+	if l.claimed == backend {
+		return s.admits(l, backend)
+	}
+	s.unclaim(l)
+	if !s.admits(l, backend) {
+		return false
+	}
+	at := s.logins[l.placement.Key]
+	s.logins[l.placement.Key] = login{backend, at.n + 1}
+	l.claimed = backend
+	return true
+}
+
+// Commit makes a session of a login that succeeded. The answer is false when the
+// user must not have a session there, because of what people changed after
+// Claim: the login is then to close its connection to the backend, End this
+// lease, and Begin again.
+func (l *Lease) Commit(backend string) bool {
+	s := l.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.ended || l.committed != "" || backend == "" || l.claimed != backend || !s.admits(l, backend) {
+		return false
+	}
+	if !s.addSession(l.key, backend) {
+		return false
+	}
+	s.unclaim(l)
+	l.committed = backend
+	l.placement.Backends = []string{backend} // the others would be kept as long as the session lives
+	return true
+}
+
+// End ends the login or the session, and may be called more than once. After
+// the last session the user stays with the backend for a while, if that is a
+// member of a shared pool.
+func (l *Lease) End() {
+	s := l.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l.ended {
+		return
+	}
+	l.ended = true
+	s.unclaim(l)
+	if l.committed != "" {
+		s.endSession(l.key, l.affinity)
+		s.notify(l.placement.Key, l.key)
+	}
+}
+
+// Evict returns a channel that is closed when the user has no sessions, and no
+// logins between Claim and Commit. After a false Claim a login can wait for it,
+// while whoever serves the sessions ends them, and then End and Begin again.
+func (l *Lease) Evict() <-chan struct{} { return l.state.Gone(l.placement.Key) }
+
+// unclaim takes the claim of a lease back. mu is held.
+func (s *State) unclaim(l *Lease) {
+	if l.claimed == "" {
+		return
+	}
+	l.claimed = ""
+	at := s.logins[l.placement.Key]
+	if at.n--; at.n > 0 {
+		s.logins[l.placement.Key] = at
+		return
+	}
+	delete(s.logins, l.placement.Key)
+	s.notify(l.placement.Key, l.key)
+}
+
+// admits says whether a lease may log in at a backend. It does not ask whether
+// the backend works: the login will tell. mu is held.
+func (s *State) admits(l *Lease, backend string) bool {
+	u, err := s.user(l.key)
+	if err != nil || u.hold != nil || u.pin != nil && u.pin.backend != backend {
+		return false
+	}
+	if at, ok := s.logins[l.placement.Key]; ok && at.backend != backend {
+		return false
+	}
+	sessions := u.assignment != nil && u.assignment.sessions > 0
+	if sessions && u.assignment.backend != backend {
+		return false
+	}
+	switch s.condition(backend).adminState() {
+	case AdminReady:
+		return true
+	case AdminDrain:
+		return sessions || u.pin != nil
+	case AdminMaint:
+	}
+	return false
+}
