@@ -90,7 +90,7 @@ func TestAdvertisedIsAccepted(t *testing.T) {
 
 func (a advertised) check(t *testing.T, ca *proxytest.CA, cert tls.Certificate) {
 	t.Helper()
-	cfg := oneBackend()
+	cfg := oneBackend(t)
 	cfg.Mechanisms, cfg.Capabilities = a.mechanisms, a.pinned
 	if a.master {
 		cfg.Backends["mail1"].MasterUser, cfg.Backends["mail1"].MasterPassword = "proxy", proxy.NewSecret([]byte("mastersecret"))
@@ -114,7 +114,7 @@ func (a advertised) check(t *testing.T, ca *proxytest.CA, cert tls.Certificate) 
 		}
 	}
 	if a.backend != "" {
-		cfg.ProbeInterval = time.Hour // the first look comes before the first client
+		cfg.Check.Interval = time.Hour // the first look comes before the first client
 	}
 	g := newGate(t, cfg, l, &proxytest.Backend{Capabilities: a.backend})
 	connect := func() (*client, []string) {

@@ -18,6 +18,8 @@ const (
 	maxRetries   = 3           // further rounds after a failed one
 	retryPause   = time.Second // between them
 	maxFailovers = 3           // backends that are tried for one user
+
+	movedPause = 50 * time.Millisecond // before a login begins anew
 )
 
 // routed is where a login goes.
@@ -49,26 +51,54 @@ func (c *conn) login(ctx context.Context, a *attempt) (*backendConn, *failure) {
 	return b, fail
 }
 
+// authenticate routes the user and logs in where the route leads. It begins anew
+// when the user was held or moved meanwhile: a user is on one backend at a time.
 func (c *conn) authenticate(ctx context.Context, a *attempt) (*backendConn, *failure) {
 	if fail := c.identify(a); fail != nil {
 		return nil, fail
 	}
-	place, err := c.cfg.Router.Lookup(a.route.key)
-	switch {
-	case errors.Is(err, route.ErrUnknownUser):
-		// The answer must not come sooner than that to a wrong password.
-		c.srv.wait(ctx, c.srv.rejected.value())
-		return nil, rejected(resultUnknownUser, err)
-	case err != nil:
-		f := unavailable("login/route", "route", err)
-		return nil, f
-	}
-	a.route.place = place
-	c.srv.metrics.Routed(place.Reason.String())
 	if c.client.ttl-1 <= 0 {
 		return nil, misconfigured("login/route", "loop", errors.New("proxy loop: the TTL is spent"))
 	}
-	return c.reach(ctx, a)
+	for {
+		lease, err := c.cfg.Router.Begin(a.route.key)
+		if err != nil {
+			return nil, c.noRoute(ctx, err)
+		}
+		a.route.place = lease.Placement()
+		held := lease.Held()
+		if held == nil {
+			c.srv.metrics.Routed(a.route.place.Reason.String())
+			bc, fail := c.reach(ctx, a, lease)
+			if fail == nil {
+				bc.lease = lease
+				return bc, nil
+			}
+			lease.End()
+			if !fail.moved || !c.srv.wait(ctx, movedPause) {
+				return nil, fail
+			}
+		} else {
+			lease.End()
+		}
+		if !c.srv.waitFor(ctx, held) {
+			return nil, unavailable("login/route", "held", errors.New("the user is held, or being moved"))
+		}
+	}
+}
+
+// noRoute is the failure of a user for whom there is no backend.
+func (c *conn) noRoute(ctx context.Context, err error) *failure {
+	if errors.Is(err, route.ErrUnknownUser) {
+		// The answer must not come sooner than that to a wrong password.
+		c.srv.wait(ctx, c.srv.rejected.value())
+		return rejected(resultUnknownUser, err)
+	}
+	f := unavailable("login/route", "route", err)
+	if down, ok := errors.AsType[*route.UnavailableError](err); ok {
+		f.backend, f.reason = down.Backend, "down"
+	}
+	return f
 }
 
 // identify finds out who is to be routed, and that it is who is authenticated.
@@ -122,7 +152,7 @@ func isControl(ch byte) bool { return ch < ' ' || ch == 0x7f }
 // reach logs in at the first backend of the placement that can be reached. The
 // rounds are those of one backend that is restarting; inside a round, the next
 // backend is tried at once.
-func (c *conn) reach(ctx context.Context, a *attempt) (*backendConn, *failure) {
+func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (*backendConn, *failure) {
 	names := a.route.place.Backends
 	if len(names) == 0 {
 		return nil, misconfigured("login/route", "route", errors.New("the route names no backend"))
@@ -137,12 +167,19 @@ func (c *conn) reach(ctx context.Context, a *attempt) (*backendConn, *failure) {
 				fail.backend = name
 				return nil, fail
 			}
+			if !c.claim(ctx, lease, name) {
+				return nil, moved(name)
+			}
 			var bc *backendConn
 			if bc, fail = c.loginAt(ctx, a, b); fail == nil {
-				return bc, nil
+				if lease.Commit(name) {
+					return bc, nil
+				}
+				_ = bc.raw.Close()
+				return nil, moved(name)
 			}
 			fail.backend = name
-			c.noteBackend(a, fail)
+			c.noteBackend(ctx, a, b, fail)
 			if !fail.retry {
 				return nil, fail
 			}
@@ -154,6 +191,31 @@ func (c *conn) reach(ctx context.Context, a *attempt) (*backendConn, *failure) {
 			return nil, fail
 		}
 	}
+}
+
+// claim announces the login to the routing table, which refuses it while the user
+// is elsewhere. Sessions at a backend that is down are ended for it: their user
+// has come back, and cannot wait for them. After a refusal the login begins anew.
+func (c *conn) claim(ctx context.Context, lease *route.Lease, backend string) bool {
+	if lease.Claim(backend) {
+		return true
+	}
+	gone, key := lease.Evict(), lease.Placement().Key
+	n, err := c.srv.Kick(ctx, func(i SessionInfo) bool { return i.User == key && c.srv.live.isDown(i.Backend) }, KickOptions{
+		Reason: endBackend.reason, Text: "Connection to the mail store lost.",
+	})
+	if n > 0 && err == nil {
+		c.srv.waitFor(ctx, gone)
+	}
+	return false
+}
+
+// moved is the failure of a login whose user was assigned to another backend
+// meanwhile. The login begins anew.
+func moved(backend string) *failure {
+	f := unavailable("login/route", "moved", errors.New("the user was assigned to another backend"))
+	f.backend, f.moved = backend, true
+	return f
 }
 
 // loginAt makes one attempt at one backend.
@@ -179,13 +241,17 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 
 // noteBackend counts a failed attempt that is the backend's fault, and logs one
 // that may pass.
-func (c *conn) noteBackend(a *attempt, f *failure) {
+func (c *conn) noteBackend(ctx context.Context, a *attempt, b *Backend, f *failure) {
 	if f.result != resultUnavailable && f.result != resultMisconfigured {
 		return // the client's matter, that is logged with its reply
 	}
 	c.srv.metrics.BackendFailed(f.backend, f.reason)
 	if f.result == resultUnavailable {
 		c.log.Warn("backend failed", append(c.loginFields(a, f.backend), zap.String("state", f.state), zap.Error(f.err))...)
+	}
+	if f.unreached {
+		v := c.srv.live.unreachable(b, c.cfg.checkFor(b.Name), c.client.remote.Addr(), time.Now(), c.cfg.pools())
+		c.srv.judge(ctx, c.cfg, b, v, f)
 	}
 }
 

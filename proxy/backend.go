@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"imapgate/proxy/imap"
+	"imapgate/route"
 )
 
 // backendBudget is how many bytes a backend may send before the splice.
@@ -32,7 +33,8 @@ type backendConn struct {
 	responses imap.ResponseReader
 	caps      []string // before login; nil: not known
 
-	// What the login brought, for the client.
+	// What the login brought: the user's place, and what is for the client.
+	lease     *route.Lease
 	untagged  []string // status responses, in order
 	loginCaps []string // capabilities after login; nil: not known
 	capsLine  string   // the data of a CAPABILITY response that has to be passed on
@@ -266,7 +268,7 @@ func (bc *backendConn) await(onContinuation func(imap.Response) error, tags ...s
 		case r.Kind == imap.Tagged:
 			tags = tags[1:]
 		case onContinuation == nil || len(tags) > 1:
-			return r, nil, errors.New("a continuation request that nothing called for")
+			return r, nil, errNoAnswer
 		default:
 			if err := onContinuation(r); err != nil {
 				return r, nil, err

@@ -36,15 +36,8 @@ func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) 
 // brokenTable is a router that cannot answer. Its error is for the log.
 type brokenTable struct{}
 
-func (brokenTable) Lookup(string) (route.Placement, error) {
-	return route.Placement{}, errors.New("lookup service is down")
-}
-
-// elsewhere is a router to a backend that does not exist.
-type elsewhere struct{}
-
-func (elsewhere) Lookup(key string) (route.Placement, error) {
-	return route.Placement{Key: key, Backends: []string{"mail9"}}, nil
+func (brokenTable) Begin(string) (*route.Lease, error) {
+	return nil, errors.New("lookup service is down")
 }
 
 // TestSecretsAppearNowhere sends a password or token that is found nowhere else
@@ -129,7 +122,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		{"down", nil, nil},
 		{"unknown user", func(c *proxy.Config) { c.Router = nobody{} }, nil},
 		{"broken table", func(c *proxy.Config) { c.Router = brokenTable{} }, nil},
-		{"unknown backend", func(c *proxy.Config) { c.Router = elsewhere{} }, nil},
+		{"unknown backend", func(c *proxy.Config) { c.Router = everyoneAt(t, "mail9") }, nil},
 		{"no starttls", func(c *proxy.Config) {
 			c.Backends["mail1"].TLS, c.Backends["mail1"].TLSConfig = proxy.TLSStartTLS, &tls.Config{ServerName: "mail1", MinVersion: tls.VersionTLS12}
 		}, &proxytest.Backend{}},
@@ -139,7 +132,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				cfg := oneBackend()
+				cfg := oneBackend(t)
 				cfg.Mechanisms = mechanisms
 				cfg.Capabilities = []string{"IMAP4rev1", "SASL-IR"}
 				for _, m := range mechanisms {

@@ -96,12 +96,12 @@ type Backend struct {
 	MasterPassword Secret
 }
 
-// Router knows where a user lives. It is called with the normalised name and
-// must be safe for concurrent use. An error for which
-// errors.Is(err, route.ErrUnknownUser) holds means that there is no such user;
-// any other error means that the question cannot be answered now.
+// Router knows where a user lives. It is a route.Table, but for tests. It is
+// called with the normalised name and must be safe for concurrent use. An error
+// for which errors.Is(err, route.ErrUnknownUser) holds means that there is no such
+// user; any other error means that the question cannot be answered now.
 type Router interface {
-	Lookup(key string) (route.Placement, error)
+	Begin(key string) (*route.Lease, error)
 }
 
 // Config is everything about serving that a reload may change. It is static
@@ -120,7 +120,13 @@ type Config struct {
 	TLSTimeout     time.Duration // one TLS handshake with a client: 10 s
 	BackendTimeout time.Duration // from connecting to a backend to its tagged reply, retries included: 30 s
 	ConnectTimeout time.Duration // from connecting to a backend to its greeting: 5 s
-	ProbeInterval  time.Duration // between looks at a backend's capabilities; 0: only logins learn them
+	CloseSpread    time.Duration // over which the sessions of a dead backend are ended: 30 s
+
+	// Check is how backends are watched, but for those that are in Checks.
+	// Health is told what comes of it; nil tells nobody.
+	Check  Check
+	Checks map[string]Check
+	Health HealthSink
 
 	// MaxFailures is the number of failed logins after which a client is
 	// disconnected: 10.
@@ -138,7 +144,8 @@ type Config struct {
 	TrustedNetworks []netip.Prefix
 
 	// MasterUsers are the authcids, as normalised names, that may log in as
-	// somebody else, with an authzid or as user*master.
+	// somebody else with an authzid. The master of user*master is the backend's
+	// to judge: the separator alone allows the form.
 	MasterUsers []string
 }
 
@@ -162,6 +169,7 @@ func (cfg *Config) withDefaults() (*Config, error) {
 	setDefault(&full.TLSTimeout, 10*time.Second)
 	setDefault(&full.BackendTimeout, 30*time.Second)
 	setDefault(&full.ConnectTimeout, 5*time.Second)
+	setDefault(&full.CloseSpread, 30*time.Second)
 	setDefault(&full.MaxFailures, 10)
 	setDefault(&full.FailureDelay, time.Second)
 	setDefault(&full.FailureDelayMax, 15*time.Second)

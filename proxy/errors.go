@@ -3,6 +3,8 @@ package proxy
 import (
 	"errors"
 	"fmt"
+
+	"go.uber.org/zap/zapcore"
 )
 
 // ErrServerClosed is returned by [Server.Serve] after [Server.Shutdown] or
@@ -44,6 +46,7 @@ var (
 	errServerBug   = &replyError{"NO", "SERVERBUG", "Internal error, reported to the operator."}
 	errCannot      = &replyError{"NO", "CANNOT", "Authentication mechanism not available."}
 	errPrivacy     = &replyError{"NO", "PRIVACYREQUIRED", "Use STARTTLS first."}
+	errNoTLS       = &replyError{"NO", "PRIVACYREQUIRED", "Login needs TLS."}
 	errCancelled   = &replyError{"BAD", "", "Authentication cancelled."}
 	errBase64      = &replyError{"BAD", "", "Invalid base64."}
 )
@@ -77,12 +80,21 @@ type failure struct {
 	backend  string   // its name, "" before there was one
 	untagged []string // status responses that go before the reply
 
+	moved     bool  // the user is on another backend now: begin anew
 	retry     bool  // the same or another backend may be tried
 	client    error // ends the client's connection too
 	unreached bool  // the backend was not reached: no credentials were sent
 }
 
 func (f *failure) Error() string { return fmt.Sprintf("%s: %v", f.state, f.err) }
+
+// level is how loudly the failure of a backend is logged.
+func (f *failure) level() zapcore.Level {
+	if f.result == resultMisconfigured {
+		return zapcore.ErrorLevel
+	}
+	return zapcore.WarnLevel
+}
 
 func (f *failure) Unwrap() error { return f.err }
 

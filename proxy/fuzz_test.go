@@ -24,11 +24,10 @@ import (
 	"imapgate/route"
 )
 
-// everyone routes everybody to mail1.
-type everyone struct{}
-
-func (everyone) Lookup(key string) (route.Placement, error) {
-	return route.Placement{Key: key, Backends: []string{"mail1"}, Reason: route.ReasonDefault}, nil
+// everyoneAt routes everybody to one backend.
+func everyoneAt(tb testing.TB, backend string) *route.Table {
+	tb.Helper()
+	return proxytest.NewTable(tb, route.Definition{Backends: []route.Backend{{Name: backend, Address: "192.0.2.1:143"}}}, backend)
 }
 
 // FuzzDialogue sends anything to a listener without TLS, one that wants STARTTLS
@@ -81,7 +80,7 @@ func converse(t *testing.T, data []byte, mode uint8, chunk int) (said []byte, lo
 	t.Helper()
 	core, logs := observer.New(zap.DebugLevel)
 	server, err := proxy.NewServer(&proxy.Config{
-		Router:     everyone{},
+		Router:     everyoneAt(t, "mail1"),
 		Backends:   map[string]*proxy.Backend{"mail1": {Name: "mail1", Address: "192.0.2.1:143", TLS: proxy.TLSNone}},
 		Mechanisms: []string{"PLAIN", "LOGIN", "XOAUTH2", "OAUTHBEARER", "EXTERNAL", "SCRAM-SHA-1", "SCRAM-SHA-256"},
 	}, proxy.Options{

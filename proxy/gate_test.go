@@ -57,9 +57,10 @@ func newGate(t *testing.T, cfg *proxy.Config, l proxy.Listener, mail1 ...*proxyt
 }
 
 // oneBackend is a configuration in which everybody lives on mail1.
-func oneBackend() *proxy.Config {
+func oneBackend(tb testing.TB) *proxy.Config {
+	tb.Helper()
 	return &proxy.Config{
-		Router:         everyone{},
+		Router:         everyoneAt(tb, "mail1"),
 		Backends:       map[string]*proxy.Backend{"mail1": {Name: "mail1", Address: "10.0.0.1:143", TLS: proxy.TLSNone}},
 		ExemptNetworks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
 		MaxFailures:    1000,
@@ -69,7 +70,7 @@ func oneBackend() *proxy.Config {
 // nobody is a router that knows no user.
 type nobody struct{}
 
-func (nobody) Lookup(string) (route.Placement, error) { return route.Placement{}, route.ErrUnknownUser }
+func (nobody) Begin(string) (*route.Lease, error) { return nil, route.ErrUnknownUser }
 
 // client is a client of a gate. Everything that it was told is kept.
 type client struct {

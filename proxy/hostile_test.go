@@ -232,7 +232,7 @@ func TestHostileBackends(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				cfg := oneBackend()
+				cfg := oneBackend(t)
 				if tt.tls {
 					cfg.Backends["mail1"].TLS = proxy.TLSStartTLS
 					cfg.Backends["mail1"].TLSConfig = &tls.Config{RootCAs: proxytest.NewCA(t).Pool(), ServerName: "mail1", MinVersion: tls.VersionTLS12}
@@ -289,7 +289,7 @@ func TestHostileBackends(t *testing.T) {
 // knows some must not know the next.
 func TestBackendTagsCannotBeGuessed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := newGate(t, oneBackend(), proxy.Listener{TLS: proxy.TLSNone})
+		g := newGate(t, oneBackend(t), proxy.Listener{TLS: proxy.TLSNone})
 		tags := make(chan string, 1000)
 		g.network.Add("mail1", &proxytest.Backend{Serve: func(c *proxytest.BackendConn) {
 			_ = c.Say("* OK [CAPABILITY IMAP4rev1 SASL-IR ID AUTH=PLAIN] Hello.")

@@ -149,13 +149,10 @@ const maxRounds = 4
 // next answers a continuation request of the backend.
 func (x *loginExchange) next(r imap.Response) error {
 	if len(x.script.answers) > 0 {
-		answer := x.script.answers[0]
-		x.script.answers = x.script.answers[1:]
-		defer clear(answer)
-		return x.bc.send(answer)
+		return x.script.answer(x.bc)
 	}
 	if !x.script.relay || x.cancelled != nil || x.rounds == maxRounds {
-		return errors.New("a continuation request that nothing called for")
+		return errNoAnswer
 	}
 	if _, err := imap.ParseBase64(nil, []byte(r.Text)); err != nil {
 		return errors.New("a challenge that is not base64")

@@ -127,10 +127,18 @@ func otherProtocol(word string) bool {
 // a password, is better not sent at all.
 func (c *conn) continueLiteral(_, name string) error {
 	if name == "LOGIN" && !c.mayLogin {
-		return errPrivacy
+		return c.privacy()
 	}
 	c.say("+ OK") // the space and a text: some clients need them
 	return nil
+}
+
+// privacy is the reply to a login that came before TLS.
+func (c *conn) privacy() error {
+	if c.l.TLS == TLSStartTLS {
+		return errPrivacy
+	}
+	return errNoTLS // TLS ends in front of here, and this client had none
 }
 
 // commandStartTLS begins TLS. See RFC 9051, Section 6.2.1.
@@ -180,7 +188,10 @@ func (c *conn) takeID(pairs []imap.Pair) {
 		key := strings.ToLower(p.Key)
 		switch key {
 		case "name", "version", "vendor", "os", "os-version", "support-url":
-			c.client.id = append(c.client.id, imap.Pair{Key: key, Value: p.Value, Nil: p.Nil})
+			// No name may come twice: the first counts. See RFC 2971, Section 3.3.
+			if !slices.ContainsFunc(c.client.id, func(had imap.Pair) bool { return had.Key == key }) {
+				c.client.id = append(c.client.id, imap.Pair{Key: key, Value: p.Value, Nil: p.Nil})
+			}
 		default:
 			if trusted && !p.Nil && printable([]byte(p.Value)) {
 				c.client.believe(key, p.Value)
@@ -217,7 +228,7 @@ func (cl *clientInfo) believe(key, value string) {
 // commandLogin makes a login of LOGIN. See RFC 9051, Section 6.2.3.
 func (c *conn) commandLogin(cmd *imap.Command) (*attempt, error) {
 	if !c.mayLogin {
-		return nil, &imap.RejectedError{Tag: cmd.Tag, Err: errPrivacy}
+		return nil, &imap.RejectedError{Tag: cmd.Tag, Err: c.privacy()}
 	}
 	if slices.Contains(c.caps, "LOGINDISABLED") {
 		return nil, &imap.RejectedError{Tag: cmd.Tag, Err: errCannot}
@@ -233,7 +244,7 @@ func (c *conn) commandLogin(cmd *imap.Command) (*attempt, error) {
 // 6.2.2, and RFC 4959 for the initial response.
 func (c *conn) commandAuthenticate(cmd *imap.Command) (*attempt, error) {
 	if !c.mayLogin {
-		return nil, &imap.RejectedError{Tag: cmd.Tag, Err: errPrivacy}
+		return nil, &imap.RejectedError{Tag: cmd.Tag, Err: c.privacy()}
 	}
 	name, ir, hasIR, err := cmd.Authenticate()
 	if err != nil {

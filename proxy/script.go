@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -43,16 +44,42 @@ func (bc *backendConn) script(a *attempt, names *route.Names) (*script, error) {
 		return bc.relayScript(a, authcid)
 	case authzid != "":
 		return bc.masterScript(authzid, authcid, a.secret)
-	case a.mechanism != commandLogin && bc.offers(a.mechanism):
-		return bc.passwordScript(a.mechanism, authcid, a.secret), nil
-	case bc.offers(sasl.Plain):
-		return bc.passwordScript(sasl.Plain, authcid, a.secret), nil
-	case !imap.HasCapability(bc.caps, "LOGINDISABLED"):
-		return bc.passwordScript(commandLogin, authcid, a.secret), nil
-	case bc.offers(sasl.Login):
-		return bc.passwordScript(sasl.Login, authcid, a.secret), nil
 	}
-	return nil, errLoginDisabled
+	mechanism, err := bc.passwordMechanism(a.mechanism)
+	if err != nil {
+		return nil, err
+	}
+	return bc.passwordScript(mechanism, authcid, a.secret), nil
+}
+
+// passwordMechanism returns the form in which the backend is given a password:
+// the client's own where it is offered, else PLAIN, which has no quoting.
+func (bc *backendConn) passwordMechanism(clients string) (string, error) {
+	switch {
+	case clients != commandLogin && bc.offers(clients):
+		return clients, nil
+	case bc.offers(sasl.Plain):
+		return sasl.Plain, nil
+	case !imap.HasCapability(bc.caps, "LOGINDISABLED"):
+		return commandLogin, nil
+	case bc.offers(sasl.Login):
+		return sasl.Login, nil
+	}
+	return "", errLoginDisabled
+}
+
+// errNoAnswer is the end of a script that has nothing more to say.
+var errNoAnswer = errors.New("a continuation request that nothing called for")
+
+// answer sends the next answer to a continuation request.
+func (s *script) answer(bc *backendConn) error {
+	if len(s.answers) == 0 {
+		return errNoAnswer
+	}
+	answer := s.answers[0]
+	s.answers = s.answers[1:]
+	defer clear(answer)
+	return bc.send(answer)
 }
 
 func (bc *backendConn) offers(mechanism string) bool {

@@ -33,9 +33,9 @@ type Server struct {
 	failures failureLog
 	rejected movingAverage // how long backends take to reject a login
 
-	wg sync.WaitGroup // connections, sessions, the prober
+	wg sync.WaitGroup // connections, sessions, the watch on the backends
 
-	reconfigured chan struct{} // tells the prober of a new configuration
+	reconfigured chan struct{} // tells the watch of a new configuration
 	probed       chan struct{} // closed once the backends were looked at
 	markProbed   func()
 
@@ -43,7 +43,7 @@ type Server struct {
 	listeners map[*Listener]struct{}
 	conns     map[*conn]struct{}
 	sessions  map[*session]struct{}
-	probing   bool
+	watching  bool
 	closing   chan struct{} // closed by Shutdown and Close
 	closed    bool
 }
@@ -186,7 +186,22 @@ func (s *Server) awaitProbe(ctx context.Context) {
 	}
 }
 
-// addListener notes l, and starts the prober with the first one.
+// waitFor waits until done is closed, nil counting as closed. It returns false when
+// ctx ends or the server closes first.
+func (s *Server) waitFor(ctx context.Context, done <-chan struct{}) bool {
+	if done == nil {
+		return ctx.Err() == nil
+	}
+	select {
+	case <-done:
+		return true
+	case <-ctx.Done():
+	case <-s.closing:
+	}
+	return false
+}
+
+// addListener notes l, and begins to watch the backends with the first one.
 func (s *Server) addListener(base context.Context, l *Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,9 +209,9 @@ func (s *Server) addListener(base context.Context, l *Listener) bool {
 		return false
 	}
 	s.listeners[l] = struct{}{}
-	if !s.probing {
-		s.probing = true
-		s.wg.Go(func() { s.probe(base) })
+	if !s.watching {
+		s.watching = true
+		s.wg.Go(func() { s.watchBackends(base) })
 	}
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"imapgate/proxy/imap"
+	"imapgate/route"
 )
 
 // ending says why the proxy ends a session of its own accord.
@@ -31,8 +32,8 @@ type session struct {
 	srv     *Server
 	client  net.Conn
 	backend net.Conn
-	name    string // of the backend
-	began   time.Time
+	info    SessionInfo  // but for its counters
+	lease   *route.Lease // the user's place at the backend
 	log     *zap.Logger
 	fields  []zap.Field
 
@@ -57,8 +58,11 @@ type session struct {
 // login, and from there on every byte is passed on as it is.
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	ss := &session{
-		srv: c.srv, client: c.nc, backend: b.nc, name: b.b.Name,
-		began: time.Now(), log: c.log,
+		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, log: c.log,
+		info: SessionInfo{
+			ID: c.client.session, User: a.route.key, Backend: b.b.Name, Listener: c.l.Name, Mechanism: a.mechanism,
+			TLS: c.client.tls.version, Remote: c.client.remote, Since: time.Now(),
+		},
 		fields: c.loginFields(a, b.b.Name),
 		head:   c.loginAnswer(a, b),
 		tail:   c.in.Take(),
@@ -94,17 +98,18 @@ func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
 
 // run passes everything on until the session ends.
 func (s *session) run() {
+	defer s.lease.End()
 	defer s.srv.removeSession(s)
-	s.srv.metrics.SessionStarted(s.name)
+	s.srv.metrics.SessionStarted(s.info.Backend)
 	var up sync.WaitGroup
 	up.Go(s.clientToBackend)
 	s.backendToClient()
 	up.Wait()
 	s.close()
 	in, out := s.fromClient.Load(), s.fromBackend.Load()
-	s.srv.metrics.SessionEnded(s.name, in, out)
+	s.srv.metrics.SessionEnded(s.info.Backend, in, out)
 	s.log.Info("session ended", append(s.fields,
-		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.began)),
+		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.info.Since)),
 		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
 }
 

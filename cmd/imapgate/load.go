@@ -26,6 +26,7 @@ func load(ctx context.Context, path string, get config.GetCertificate, inForce *
 	routing, tableErr := parsed.LoadTable(ctx, inForce)
 	if err == nil && tableErr == nil {
 		conf.Proxy.Router = routing.Table
+		conf.Proxy.Health = routing.Table.State()
 		return &loaded{conf, routing}, nil
 	}
 	var all, more config.Errors

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"imapgate/proxy"
-	"imapgate/route"
 )
 
 // setup is what the config section of a transcript describes.
@@ -24,7 +23,7 @@ type setup struct {
 	address  netip.AddrPort
 	listener proxy.Listener
 	config   proxy.Config
-	routes   routes
+	router   *router
 	auth     tls.ClientAuthType
 	user     func(*x509.Certificate) (string, error)
 	servers  map[string]*tls.Config // of backends, for the runner's side
@@ -37,7 +36,7 @@ func newSetup(tb testing.TB) *setup {
 		client:  netip.MustParseAddrPort("192.0.2.1:40000"),
 		address: netip.MustParseAddrPort("198.51.100.1:143"),
 		config:  proxy.Config{Mechanisms: []string{"PLAIN", "LOGIN"}, Backends: make(map[string]*proxy.Backend)},
-		routes:  make(routes),
+		router:  newRouter(),
 		servers: make(map[string]*tls.Config),
 	}
 }
@@ -49,7 +48,7 @@ func (s *setup) set(tb testing.TB, key, value string) error {
 		return s.setBackend(tb, name, value)
 	}
 	if name, ok := strings.CutPrefix(key, "route "); ok {
-		return s.routes.add(name, value)
+		return s.router.add(name, value)
 	}
 	if d, ok := s.durations()[key]; ok {
 		v, err := time.ParseDuration(value)
@@ -116,7 +115,7 @@ func (s *setup) durations() map[string]*time.Duration {
 		"tls_timeout":       &c.TLSTimeout,
 		"backend_timeout":   &c.BackendTimeout,
 		"connect_timeout":   &c.ConnectTimeout,
-		"probe":             &c.ProbeInterval,
+		"probe":             &c.Check.Interval,
 		"failure_delay":     &c.FailureDelay,
 		"failure_delay_max": &c.FailureDelayMax,
 	}
@@ -201,59 +200,11 @@ func (s *setup) finish(tb testing.TB, l *Listener) *proxy.Listener {
 // change it.
 func (s *setup) snapshot() *proxy.Config {
 	c := s.config
-	c.Router = maps.Clone(s.routes)
+	s.router.load(c.Names, c.Backends)
+	c.Router = s.router
+	c.Health = s.router.table.State()
 	c.Backends = maps.Clone(c.Backends)
 	return &c
-}
-
-// routes is a [proxy.Router] for tests: the key, its domain, "*".
-type routes map[string]placement
-
-type placement struct {
-	backends []string
-	login    string
-	err      error
-}
-
-var errTableDown = errors.New("the table cannot answer")
-
-func (r routes) add(key, value string) error {
-	words := strings.Fields(value)
-	if len(words) == 0 {
-		return errors.New("route without a target")
-	}
-	p := placement{backends: strings.Split(words[0], ",")}
-	if words[0] == "error" {
-		p = placement{err: errTableDown}
-	}
-	if len(words) > 1 {
-		login, ok := strings.CutPrefix(words[1], "login=")
-		if !ok {
-			return fmt.Errorf("route option %q", words[1])
-		}
-		p.login = login
-	}
-	r[key] = p
-	return nil
-}
-
-// Lookup implements [proxy.Router].
-func (r routes) Lookup(key string) (route.Placement, error) {
-	_, domain, _ := strings.Cut(key, "@")
-	for _, try := range []struct {
-		key    string
-		reason route.Reason
-	}{{key, route.ReasonUser}, {"@" + domain, route.ReasonDomain}, {"*", route.ReasonDefault}} {
-		p, ok := r[try.key]
-		switch {
-		case !ok:
-			continue
-		case p.err != nil:
-			return route.Placement{}, p.err
-		}
-		return route.Placement{Key: key, Backends: p.backends, Login: p.login, Reason: try.reason}, nil
-	}
-	return route.Placement{}, route.ErrUnknownUser
 }
 
 func userFromEmail(c *x509.Certificate) (string, error) {

@@ -307,7 +307,7 @@ func (c *compiler) login() proxy.Config {
 		TLSTimeout:      l.TLSTimeout.V,
 		BackendTimeout:  l.BackendTimeout.V,
 		ConnectTimeout:  l.ConnectTimeout.V,
-		ProbeInterval:   l.ProbeInterval.V,
+		Check:           proxy.Check{Interval: l.ProbeInterval.V},
 		MaxFailures:     l.MaxFailures.V,
 		FailureDelay:    l.FailureDelay.V,
 		FailureDelayMax: l.FailureDelayMax.V,

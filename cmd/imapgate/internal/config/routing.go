@@ -27,12 +27,10 @@ func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing) (*Routing, err
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	if inForce != nil && inForce.Table.Stats().Rows > 0 {
-		if err := inForce.Set.Check(ctx, def, sources, false); err != nil {
-			return nil, p.tableErrors(ctx, err)
-		}
-	}
 	table := route.New()
+	if inForce != nil {
+		table = inForce.Table.Successor() // compares with what it replaces, and knows who has sessions where
+	}
 	r := &Routing{Table: table, Set: source.NewSet(table), Names: def.Names}
 	if err := r.Set.Load(ctx, def, sources, false); err != nil {
 		return nil, p.tableErrors(ctx, err)

@@ -1,0 +1,117 @@
+package proxy
+
+import (
+	"cmp"
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// SessionInfo is one spliced session as an operator sees it.
+type SessionInfo struct {
+	ID        string // the session id that the backend logs too
+	User      string // normalised name
+	Backend   string // its name
+	Listener  string // its name
+	Mechanism string
+	TLS       string // version of the client's TLS, "" for none
+	Remote    netip.AddrPort
+	Since     time.Time
+	// FromClient and FromBackend count bytes since the login.
+	FromClient, FromBackend int64
+	// Ending says why the session is being ended, "" while it is not.
+	Ending string
+}
+
+// Sessions returns the sessions there are, oldest first.
+func (s *Server) Sessions() []SessionInfo {
+	live := s.liveSessions()
+	infos := make([]SessionInfo, 0, len(live))
+	for _, ss := range live {
+		infos = append(infos, ss.describe())
+	}
+	slices.SortFunc(infos, func(a, b SessionInfo) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ID, b.ID))
+	})
+	return infos
+}
+
+func (s *Server) liveSessions() []*session {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	live := make([]*session, 0, len(s.sessions))
+	for ss := range s.sessions {
+		live = append(live, ss)
+	}
+	return live
+}
+
+// describe returns what is to be seen of the session.
+func (s *session) describe() SessionInfo {
+	info := s.info
+	info.FromClient, info.FromBackend = s.fromClient.Load(), s.fromBackend.Load()
+	if e := s.ending.Load(); e != nil {
+		info.Ending = e.reason
+	}
+	return info
+}
+
+// KickOptions say how sessions are ended. The zero value ends all at once.
+type KickOptions struct {
+	Rate   float64       // sessions a second; 0: no limit
+	Spread time.Duration // instead of Rate: all of them within this time
+	Reason string        // for the log: "kick"
+	Text   string        // for the client, behind BYE and its code
+}
+
+// Kick ends the sessions that match, each with a BYE at a response boundary, and
+// returns how many it told to end. It does not wait until they have ended. When
+// ctx ends first, the rest live on, and ctx.Err() is returned.
+func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickOptions) (int, error) {
+	var chosen []*session
+	for _, ss := range s.liveSessions() {
+		if ss.ending.Load() == nil && match(ss.describe()) {
+			chosen = append(chosen, ss)
+		}
+	}
+	var pause time.Duration
+	switch {
+	case o.Rate > 0:
+		pause = time.Duration(float64(time.Second) / o.Rate)
+	case len(chosen) > 1:
+		pause = o.Spread / time.Duration(len(chosen))
+	}
+	e := &ending{reason: cmp.Or(o.Reason, "kick"), text: "[UNAVAILABLE] " + cmp.Or(o.Text, "Disconnected by the operator.")}
+	for i, ss := range chosen {
+		if i > 0 && pause > 0 && !s.wait(ctx, pause) {
+			return i, ctx.Err()
+		}
+		if match(ss.describe()) { // the reason may have gone while we waited
+			ss.end(e)
+		}
+	}
+	return len(chosen), nil
+}
+
+// Listening returns the names of the listeners, in order.
+func (s *Server) Listening() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for l := range s.listeners {
+		names = append(names, l.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Connections returns how many clients are connected and not logged in.
+func (s *Server) Connections() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Draining says whether the server has been told to shut down.
+func (s *Server) Draining() bool { return s.isClosed() }
