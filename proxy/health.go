@@ -59,6 +59,7 @@ type liveBackend struct {
 	caps []string // before login; nil: never heard
 
 	down      bool
+	suspect   bool      // it should be down, but most of its pool looks that way
 	since     time.Time // of the last change
 	good, bad int       // looks in a row
 	failed    netip.Addr
@@ -66,8 +67,9 @@ type liveBackend struct {
 	poke      chan struct{} // asks for a look at once
 }
 
-// update keeps what is known of the backends that cfg still has unchanged.
-func (l *liveBackends) update(cfg *Config) {
+// update keeps what is known of the backends that cfg still has unchanged, and
+// returns the names of the others: they are up until something says otherwise.
+func (l *liveBackends) update(cfg *Config) (fresh []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next := make(map[string]*liveBackend, len(cfg.Backends))
@@ -79,8 +81,10 @@ func (l *liveBackends) update(cfg *Config) {
 			continue
 		}
 		next[name] = &liveBackend{b: b, poke: make(chan struct{}, 1)}
+		fresh = append(fresh, name)
 	}
 	l.backends = next
+	return fresh
 }
 
 // of returns what is known of b, nil when b is not configured any more. The
@@ -135,7 +139,7 @@ func (l *liveBackends) looked(b *Backend, ck Check, ok bool, now time.Time, pool
 	}
 	if ok {
 		live.good++
-		live.bad = 0
+		live.bad, live.suspect = 0, false
 		if live.down && live.good >= ck.Rise {
 			live.down, live.since = false, now
 			return nowUp
@@ -186,6 +190,10 @@ func (l *liveBackends) fall(live *liveBackend, ck Check, now time.Time, pools ma
 			}
 		}
 		if len(members) > 1 && 2*bad > len(members) {
+			if live.suspect {
+				return unchanged
+			}
+			live.suspect = true
 			return suspicious
 		}
 	}
@@ -282,7 +290,14 @@ func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slot
 		if ctx.Err() != nil {
 			return
 		}
+		if fail != nil {
+			s.metrics.BackendFailed(b.Name, fail.reason)
+		}
 		v := s.live.looked(b, ck, fail == nil, time.Now(), pools)
+		if v == unchanged && fail != nil && s.live.firstFailure(b) {
+			s.log.Log(fail.level(), "backend not reached", zap.String("backend", b.Name), zap.String("address", b.Address),
+				zap.String("state", fail.state), zap.Error(fail.err))
+		}
 		s.judge(ctx, cfg, b, v, fail)
 		first()
 		if !s.pause(ctx, s.live.nextLook(b, ck), poke) {
@@ -392,13 +407,9 @@ func (s *Server) judge(ctx context.Context, cfg *Config, b *Backend, v verdict, 
 	if fail != nil {
 		why = fail.Error()
 		fields = append(fields, zap.String("state", fail.state), zap.Error(fail.err))
-		s.metrics.BackendFailed(b.Name, fail.reason)
 	}
 	switch v {
 	case unchanged:
-		if fail != nil && s.live.firstFailure(b) {
-			s.log.Log(fail.level(), "backend not reached", fields...)
-		}
 	case suspicious:
 		s.log.Error("most of a pool looks down: keeping the last state, is this host cut off?", fields...)
 	case nowUp:

@@ -81,7 +81,11 @@ func (s *Server) SetConfig(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
-	s.live.update(full)
+	for _, name := range s.live.update(full) {
+		if full.Health != nil {
+			full.Health.SetHealth(name, true, "not looked at yet")
+		}
+	}
 	s.cfg.Store(full)
 	select {
 	case s.reconfigured <- struct{}{}:
