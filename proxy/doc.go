@@ -25,7 +25,9 @@ session: two sockets, two directions, counters.
 	auth.go        who is it, where does he live, attempts and retries, the answer
 	backend.go     a connection to a backend until its capabilities
 	login.go       the login there; script.go: how it is said
-	session.go     a spliced pair; splice.go: its two directions
+	session.go     a spliced pair; splice.go: its two directions; watch.go: commands that matter
+	sessions.go    the sessions there are, and ending them
+	health.go      looks at backends: their health and capabilities
 	limit.go       delays for failed logins
 	reply.go       replies; errors.go: failures and what the client is told
 	metrics.go     where metrics hook in
@@ -37,7 +39,8 @@ session: two sockets, two directions, counters.
 	accept loop               the caller of Serve        Serve's context, Shutdown, Close
 	conn.serve                Server.wg                  with its connection
 	session.clientToBackend   session.run                with its session
-	prober                    Server.wg                  Shutdown, Close
+	watch on the backends     Server.wg                  Shutdown, Close; one goroutine a backend
+	end of a dead backend     Server.wg                  when its sessions are told, Shutdown, Close
 
 # Timeouts
 
@@ -49,6 +52,28 @@ session: two sockets, two directions, counters.
 	boundaryTimeout     from the end of a session to the next response boundary
 	lingerTimeout       from a backend's end to the client's
 	goodbyeTimeout      the writing of a last line
+	Check.Timeout       one look at a backend
+	deadAfter           from a backend's fall to the end of its sessions, which takes CloseSpread
+
+# One user, one backend
+
+A login holds a [route.Lease] from the routing decision until its session ends:
+Begin says where, Claim announces an attempt at one backend, Commit makes a session
+of it, End gives it back. The table refuses a Claim or a Commit while the user is
+elsewhere, held or being moved, and the login then begins anew; so a user is never
+on two backends, whatever races. Sessions at a backend that is down are ended when
+their user comes back and another backend may serve him.
+
+# Health
+
+Each backend is looked at every Check.Interval: connect, TLS, greeting, capabilities,
+and a login where a user for that is configured. It is down after Fall bad looks in
+a row, or when two different clients could not be connected within half a minute,
+and up again after Rise good ones; one client's trouble says nothing. When most of a
+pool looks down at once it is rather this host that is cut off: the last state is
+kept, and the log says so. A user whose backend is known to be down is answered at
+once. The sessions of a backend that stays down are ended half a minute later, spread
+over CloseSpread.
 
 # What a client is told
 
