@@ -190,6 +190,9 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (*back
 		if round == maxRetries || !c.srv.wait(ctx, retryPause) {
 			return nil, fail
 		}
+		if c.cfg.Health != nil && slices.ContainsFunc(names, c.srv.live.isDown) {
+			return nil, moved(names[0]) // what is known by now may lead elsewhere
+		}
 	}
 }
 
@@ -201,11 +204,15 @@ func (c *conn) claim(ctx context.Context, lease *route.Lease, backend string) bo
 		return true
 	}
 	gone, key := lease.Evict(), lease.Placement().Key
-	n, err := c.srv.Kick(ctx, func(i SessionInfo) bool { return i.User == key && c.srv.live.isDown(i.Backend) }, KickOptions{
+	_, err := c.srv.Kick(ctx, func(i SessionInfo) bool { return i.User == key && c.srv.live.isDown(i.Backend) }, KickOptions{
 		Reason: endBackend.reason, Text: "Connection to the mail store lost.",
 	})
-	if n > 0 && err == nil {
-		c.srv.waitFor(ctx, gone)
+	if err == nil {
+		// Another login of the user ends soon, one way or the other. Going back to
+		// its backend meanwhile would keep the two from ever going on.
+		soon, cancel := context.WithTimeout(ctx, c.cfg.ConnectTimeout)
+		defer cancel()
+		c.srv.waitFor(soon, gone)
 	}
 	return false
 }

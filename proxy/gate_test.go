@@ -36,8 +36,15 @@ func newGate(t *testing.T, cfg *proxy.Config, l proxy.Listener, mail1 ...*proxyt
 	for _, b := range mail1 {
 		g.network.Add("mail1", b)
 	}
+	g.start(t, cfg, l, g.network.Dial)
+	return g
+}
+
+// start starts the server of a gate that has its network.
+func (g *gate) start(t *testing.T, cfg *proxy.Config, l proxy.Listener, dial proxy.DialFunc) {
+	t.Helper()
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(zapcore.AddSync(g.logs)), zapcore.DebugLevel)
-	server, err := proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core), Dial: g.network.Dial})
+	server, err := proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core), Dial: dial})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +60,6 @@ func newGate(t *testing.T, cfg *proxy.Config, l proxy.Listener, mail1 ...*proxyt
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return g
 }
 
 // oneBackend is a configuration in which everybody lives on mail1.

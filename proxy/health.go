@@ -439,11 +439,13 @@ func (s *Server) endDead(ctx context.Context, cfg *Config, b *Backend) {
 	})
 }
 
+// isDown says whether a backend is down, or not configured any more: nobody may
+// wait for sessions there to end by themselves.
 func (l *liveBackends) isDown(name string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	live := l.backends[name]
-	return live != nil && live.down
+	return live == nil || live.down
 }
 
 // firstFailure says whether the last look at b was the first bad one in a row.

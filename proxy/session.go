@@ -49,6 +49,7 @@ type session struct {
 	ending                  atomic.Pointer[ending]
 	opaque                  atomic.Bool // the stream cannot be followed: it may be compressed
 	clientGone              atomic.Bool // the client will send no more
+	backendGone             atomic.Bool // the backend has ended its side: the client is to close next
 
 	mu     sync.Mutex
 	reason string // the first thing that ended the session
@@ -122,6 +123,9 @@ func (s *session) end(e *ending) {
 	s.because(e.reason)
 	_ = s.client.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
 	_ = s.backend.SetReadDeadline(time.Unix(1, 0)) // wakes backendToClient
+	if s.backendGone.Load() {
+		_ = s.client.SetReadDeadline(time.Unix(1, 0)) // wakes clientToBackend, which is all there is
+	}
 }
 
 // close ends the session without a word.

@@ -65,8 +65,8 @@ type KickOptions struct {
 	Text   string        // for the client, behind BYE and its code
 }
 
-// Kick ends the sessions that match, each with a BYE at a response boundary, and
-// returns how many it told to end. It does not wait until they have ended. When
+// Kick ends the sessions that match, oldest first, each with a BYE at a response
+// boundary, and returns how many it told to end. It does not wait until they have ended. When
 // ctx ends first, the rest live on, and ctx.Err() is returned.
 func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickOptions) (int, error) {
 	var chosen []*session
@@ -75,6 +75,7 @@ func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickO
 			chosen = append(chosen, ss)
 		}
 	}
+	slices.SortFunc(chosen, func(a, b *session) int { return a.info.Since.Compare(b.info.Since) })
 	var pause time.Duration
 	switch {
 	case o.Rate > 0:

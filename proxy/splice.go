@@ -47,7 +47,7 @@ func (s *session) clientToBackend() {
 		var n int
 		n, err = s.client.Read(buf[:])
 		if n > 0 {
-			if werr := pass(buf[:n]); werr != nil {
+			if werr := pass(buf[:n]); werr != nil && !s.backendGone.Load() {
 				// What the backend said last is still on its way to the client.
 				s.because("backend closed")
 				return
@@ -177,8 +177,7 @@ func (d *toClient) end(err error) {
 	case errors.Is(err, io.EOF) && (d.bye || s.clientGone.Load()):
 		// The dialogue has come to its end. The client closes next.
 		s.because("backend closed")
-		_ = s.client.SetReadDeadline(time.Now().Add(lingerTimeout))
-		closeWrite(s.client)
+		s.linger()
 		return
 	default:
 		// No IMAP server goes without a BYE.
@@ -188,10 +187,23 @@ func (d *toClient) end(err error) {
 			_ = d.sayBye(endBackend)
 		}
 		if errors.Is(err, io.EOF) {
-			_ = s.client.SetReadDeadline(time.Now().Add(lingerTimeout))
-			closeWrite(s.client)
+			_ = s.backend.Close() // without a BYE, nobody knows what it still does
+			s.linger()
 			return
 		}
 	}
 	s.close()
+}
+
+// linger gives up the user's place at a backend that has ended its side: a client
+// that never closes must not keep its user from logging in elsewhere. The client
+// gets a while to close, since what it was told last may still be on its way.
+func (s *session) linger() {
+	s.backendGone.Store(true)
+	s.lease.End()
+	_ = s.client.SetReadDeadline(time.Now().Add(lingerTimeout))
+	closeWrite(s.client)
+	if s.ending.Load() != nil { // it may have come before the deadline
+		s.close()
+	}
 }

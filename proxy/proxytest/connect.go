@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"testing/synctest"
+	"time"
 
 	"imapgate/proxy"
 )
@@ -62,7 +64,30 @@ func (r *runner) connect(e event) error {
 	return nil
 }
 
+// awaitDial lets time pass until the proxy has dialled a backend.
+func (r *runner) awaitDial(backend, within string) error {
+	limit, err := time.ParseDuration(within)
+	if err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < limit && !r.hasDialled(backend); synctest.Wait() {
+		<-time.After(100 * time.Millisecond)
+	}
+	return nil
+}
+
+func (r *runner) hasDialled(backend string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.ContainsFunc(r.dials, func(d *dial) bool { return d.backend == backend })
+}
+
 func (r *runner) answerDial(e event) error {
+	if within := e.opts["within"]; within != "" {
+		if err := r.awaitDial(e.arg(0), within); err != nil {
+			return err
+		}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	i := slices.IndexFunc(r.dials, func(d *dial) bool { return d.backend == e.arg(0) })

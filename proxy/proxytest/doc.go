@@ -53,6 +53,7 @@
 //	[dial mail1]                    the proxy has dialled mail1, which accepts: the current backend now
 //	[dial mail1 refused]            … which refuses
 //	[dial mail1 hangs]              … which never answers
+//	[dial mail1 within=33s]         any of these, after as much time as it takes, up to this
 //	[eof X], [abort X], [close X]   that side ends its direction, resets, closes
 //	[eof S], [eof P]                the proxy has ended its direction to the client, to the backend
 //	[closed X]                      the proxy has closed that side
@@ -64,7 +65,17 @@
 //	                                authority=NAME tls=VERSION cipher=NAME cn=NAME verify=N
 //	[proxy v2 P FROM TO]            the proxy's next bytes are this header, with these TLVs and no others
 //	[shutdown 5s], [shutdown done]  Server.Shutdown begins, with this limit; it has returned
-//	[reload key: value]             the configuration changes
+//	[reload key: value]             the configuration changes; the value none takes a backend or a
+//	                                route away
+//	[hold alice], [release alice]   an operator makes the user's logins wait; option: for=10s
+//	[pin alice mail2], [unpin alice]
+//	[drain mail1], [maint mail1], [ready mail1]
+//	[kick alice], [kick backend=mail1], [kick]
+//	                                an operator ends sessions; options: rate=0.5 spread=30s text="…" reason=move
+//	[health mail1 down], [health mail1 up]
+//	                                a check has found that out (the server's own watch learns nothing of it)
+//	[sessions alice backend=mail1 count=2]
+//	                                the server and the table count so many; all parts but count may be left out
 //	[repeat 3] … [end]              all of this, three times
 //	[nothing]                       the proxy has said nothing more
 //
@@ -85,7 +96,9 @@
 //	proxy_tls: yes
 //	backend mail1: tls=starttls proxy=2 pipelining=no master=admin:secret
 //	route alice@example.org: mail1 login=al
-//	route @example.org: mail1,mail2 # mail2 is the failover candidate
+//	pool NAME: mail1,mail2 shared   # without shared a user's mail is on one member alone
+//	route @example.com: NAME
+//	route @example.org: mail1,mail2 # a shared pool in few words
 //	route *: mail1
 //	route bob: error                # the table cannot answer
 //	mechanisms: PLAIN LOGIN
@@ -93,7 +106,12 @@
 //	id: name "My Proxy"
 //	greeting, trusted, exempt, master_users, master_separator, default_domain,
 //	case_sensitive, login_timeout, tls_timeout, backend_timeout, connect_timeout,
-//	probe, max_failures, failure_delay, failure_delay_max
+//	close_spread, affinity, max_failures, failure_delay, failure_delay_max
+//	check: interval=30s timeout=5s rise=2 fall=3 user=NAME:PASSWORD
+//	check mail1: interval=10s       # of one backend; probe: 30s is short for an interval
+//
+// The order in which a pool's members are written is the order for everybody; a
+// backend is in one pool.
 //
 // # The log
 //

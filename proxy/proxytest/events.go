@@ -60,7 +60,11 @@ func (r *runner) event(t *testing.T, st *step) error {
 		if err := r.setup.set(t, strings.TrimSpace(key), strings.TrimSpace(value)); err != nil {
 			return err
 		}
-		return r.server.SetConfig(r.setup.snapshot())
+		cfg, err := r.setup.snapshot()
+		if err != nil {
+			return err
+		}
+		return r.server.SetConfig(cfg)
 	case "repeat":
 		n, err := strconv.Atoi(e.arg(0))
 		if err != nil {
@@ -75,7 +79,11 @@ func (r *runner) event(t *testing.T, st *step) error {
 	case "nothing", "end":
 		return nil
 	}
-	return fmt.Errorf("no such event: %s", e.verb)
+	known, err := r.operate(t, e)
+	if !known {
+		return fmt.Errorf("no such event: %s", e.verb)
+	}
+	return err
 }
 
 func choose(current **speaker, all []*speaker, number string) error {

@@ -113,8 +113,10 @@ func (r *runner) start(t *testing.T) error {
 	r.clientTLS = newClientSessions()
 	core, logs := observer.New(zapcore.DebugLevel)
 	r.logs = logs
-	var err error
-	r.server, err = proxy.NewServer(r.setup.snapshot(), proxy.Options{Logger: zap.New(core), Dial: r.dial})
+	cfg, err := r.setup.snapshot()
+	if err == nil {
+		r.server, err = proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core), Dial: r.dial})
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", r.script.file, err)
 	}
@@ -178,7 +180,7 @@ func (r *runner) step(t *testing.T, st *step) error {
 		return r.expectLine(st)
 	}
 	r.rewrite(st)
-	if !expects(st) {
+	if !expects(st) && !brackets(st) {
 		if err := r.quiet(st); err != nil {
 			return err
 		}
@@ -215,6 +217,9 @@ func expects(st *step) bool {
 	}
 	return false
 }
+
+// brackets says whether a step is about other steps, which see to what is waiting.
+func brackets(st *step) bool { return st.event.verb == "repeat" || st.event.verb == "end" }
 
 // settle waits until the proxy waits, and collects what it has said.
 func (r *runner) settle() {

@@ -55,6 +55,12 @@ func TestTranscriptsThatAreWrongFail(t *testing.T) {
 		{"no handshake", hello + "C: a1 LOGIN alice secret\n[dial mail1]\n[tls B]\n", "", "the proxy has not begun a handshake"},
 		{"not logged", within, "info login user=bob", "not logged, or not in this order: info login user=bob"},
 		{"logged in another order", within, "info login\ninfo listening", "not logged, or not in this order: info listening"},
+		{"a dial that does not come in time", "[dial mail1 within=10s]\n", "", "the proxy has not dialled"},
+		{"nobody to release", "[release alice]\n", "", "that changes nothing"},
+		{"a pin to nowhere", "[pin alice mail9]\n", "", "unknown backend"},
+		{"a bye that is not told", within + "[kick alice]\n", "", "unexpected, to client 1:\n\t\"* BYE"},
+		{"a kick of somebody else", within + "[kick bob]\n[closed C]\n", "", "the proxy has not closed client 1"},
+		{"another number of sessions", within + "[sessions alice count=2]\n", "", "there are 1"},
 		{"no such event", "[dance]\n", "", "no such event: dance"},
 	}
 	for _, tt := range tests {

@@ -23,7 +23,9 @@ type setup struct {
 	address  netip.AddrPort
 	listener proxy.Listener
 	config   proxy.Config
-	router   *router
+	routing  *routing
+	check    proxy.Check // of backends that are not in checks
+	checks   map[string]proxy.Check
 	auth     tls.ClientAuthType
 	user     func(*x509.Certificate) (string, error)
 	servers  map[string]*tls.Config // of backends, for the runner's side
@@ -36,7 +38,8 @@ func newSetup(tb testing.TB) *setup {
 		client:  netip.MustParseAddrPort("192.0.2.1:40000"),
 		address: netip.MustParseAddrPort("198.51.100.1:143"),
 		config:  proxy.Config{Mechanisms: []string{"PLAIN", "LOGIN"}, Backends: make(map[string]*proxy.Backend)},
-		router:  newRouter(),
+		routing: newRouting(),
+		checks:  make(map[string]proxy.Check),
 		servers: make(map[string]*tls.Config),
 	}
 }
@@ -48,7 +51,17 @@ func (s *setup) set(tb testing.TB, key, value string) error {
 		return s.setBackend(tb, name, value)
 	}
 	if name, ok := strings.CutPrefix(key, "route "); ok {
-		return s.router.add(name, value)
+		s.routing.rows[name] = value
+		return nil
+	}
+	if name, ok := strings.CutPrefix(key, "pool "); ok {
+		return s.routing.addPool(name, value)
+	}
+	if name, ok := strings.CutPrefix(key, "check "); ok {
+		ck := s.check
+		err := setCheck(&ck, value)
+		s.checks[name] = ck
+		return err
 	}
 	if d, ok := s.durations()[key]; ok {
 		v, err := time.ParseDuration(value)
@@ -100,6 +113,8 @@ func (s *setup) set(tb testing.TB, key, value string) error {
 		c.Names.DefaultDomain = value
 	case "case_sensitive":
 		c.Names.CaseSensitive, err = yes(value)
+	case "check":
+		err = setCheck(&s.check, value)
 	case "max_failures":
 		c.MaxFailures, err = strconv.Atoi(value)
 	default:
@@ -115,7 +130,9 @@ func (s *setup) durations() map[string]*time.Duration {
 		"tls_timeout":       &c.TLSTimeout,
 		"backend_timeout":   &c.BackendTimeout,
 		"connect_timeout":   &c.ConnectTimeout,
-		"probe":             &c.Check.Interval,
+		"probe":             &s.check.Interval,
+		"affinity":          &s.routing.affinity,
+		"close_spread":      &c.CloseSpread,
 		"failure_delay":     &c.FailureDelay,
 		"failure_delay_max": &c.FailureDelayMax,
 	}
@@ -131,6 +148,10 @@ func (s *setup) networks() map[string]*[]netip.Prefix {
 
 func (s *setup) setBackend(tb testing.TB, name, value string) error {
 	tb.Helper()
+	if value == "none" {
+		delete(s.config.Backends, name)
+		return nil
+	}
 	b := &proxy.Backend{Name: name, Address: name + ".internal:143"}
 	words, err := splitWords(value)
 	if err != nil {
@@ -198,13 +219,26 @@ func (s *setup) finish(tb testing.TB, l *Listener) *proxy.Listener {
 
 // snapshot returns the configuration as it is now: what comes later does not
 // change it.
-func (s *setup) snapshot() *proxy.Config {
+func (s *setup) snapshot() (*proxy.Config, error) {
 	c := s.config
-	s.router.load(c.Names, c.Backends)
-	c.Router = s.router
-	c.Health = s.router.table.State()
+	router, err := s.routing.load(c.Names, c.Backends)
+	if err != nil {
+		return nil, err
+	}
+	c.Router = router
+	c.Health = router.table.State()
 	c.Backends = maps.Clone(c.Backends)
-	return &c
+	c.Check = s.check
+	c.Checks = make(map[string]proxy.Check)
+	for name := range c.Backends {
+		ck, ok := s.checks[name]
+		if !ok {
+			ck = s.check
+		}
+		ck.Pools = s.routing.poolsOf(name)
+		c.Checks[name] = ck
+	}
+	return &c, nil
 }
 
 func userFromEmail(c *x509.Certificate) (string, error) {
