@@ -71,7 +71,9 @@ func (s *State) endSession(key []byte, affinity time.Duration) {
 	}
 	s.age(txn)
 	txn.Commit()
-	s.load[old.backend] = carried
+	if s.load[old.backend] = carried; carried == (load{}) {
+		delete(s.load, old.backend)
+	}
 }
 
 // age deletes the next assignments that have expired. mu is held.

@@ -156,7 +156,10 @@ func (d *differ) sessions(s *State) error {
 			d.diff.Users++
 		}
 	})
-	return cmp.Or(err, failed)
+	if err != nil {
+		return err
+	}
+	return failed
 }
 
 // homes answers where users live by one generation's rows alone.
@@ -211,7 +214,7 @@ func walkBoth(before, after *memdb.Txn, table string, f func(a, b *targetRow) er
 	}
 	a, b := nextRow(oldRows), nextRow(newRows)
 	for a != nil || b != nil {
-		order := 0
+		var order int
 		switch {
 		case a == nil:
 			order = 1

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"errors"
 	"slices"
 	"time"
 )
@@ -15,7 +16,8 @@ import (
 // connection to the backend: Claim comes before it is opened, the next Claim or
 // End after it is closed.
 //
-// Claim and Commit are called by one goroutine, End by any.
+// Placement, Claim and Commit are for one goroutine at a time; the other methods
+// are for all.
 type Lease struct {
 	state     *State
 	key       []byte // of the user's rows
@@ -43,8 +45,10 @@ func (t *Table) Begin(key string) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := q.place(); err != nil && q.live.hold == nil {
-		return nil, err
+	if err := q.place(); err != nil {
+		if _, ok := errors.AsType[*UnavailableError](err); !ok || q.live.hold == nil {
+			return nil, err
+		}
 	}
 	l := &Lease{state: t.state, key: q.key, placement: q.placement}
 	if h := q.live.hold; h != nil {

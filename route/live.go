@@ -30,7 +30,7 @@ func liveKey(key string) []byte { return appendLiveKey(hashOf(key), key) }
 func appendLiveKey(hash uint64, key string) []byte {
 	b := make([]byte, 0, liveHashLen+len(key))
 	for i := range liveHashLen {
-		b = append(b, byte(hash>>(64-liveHashBits*(i+1)))&(1<<liveHashBits-1))
+		b = append(b, byte(hash>>(64-liveHashBits*(i+1))%(1<<liveHashBits)))
 	}
 	return append(b, key...)
 }

@@ -70,7 +70,7 @@ func (o *Override) check() error {
 	case len(o.Name) > MaxName || !utf8.ValidString(o.Name):
 		return fmt.Errorf("%s %s: the name is too long or not UTF-8", o.Kind, quote(o.Name))
 	}
-	valid := false
+	var valid bool
 	switch o.Kind {
 	case OverrideAdmin:
 		valid = o.Value == string(AdminReady) || o.Value == string(AdminDrain) || o.Value == string(AdminMaint)
@@ -259,74 +259,6 @@ func (s *State) take(kind OverrideKind, name string, until *time.Time) bool {
 		return true
 	}
 	return false
-}
-
-// expiry is when an override ends.
-type expiry struct {
-	at   time.Time
-	kind OverrideKind
-	name string
-}
-
-// expiries is a heap, the next expiry first. It may have some of overrides that
-// were changed since.
-type expiries []expiry
-
-func (e expiries) Len() int           { return len(e) }
-func (e expiries) Less(i, j int) bool { return e[i].at.Before(e[j].at) }
-func (e expiries) Swap(i, j int)      { e[i], e[j] = e[j], e[i] }
-
-// Push is called by package heap.
-func (e *expiries) Push(x any) {
-	if next, ok := x.(expiry); ok {
-		*e = append(*e, next)
-	}
-}
-
-// Pop is called by package heap.
-func (e *expiries) Pop() any {
-	last := (*e)[len(*e)-1]
-	*e = (*e)[:len(*e)-1]
-	return last
-}
-
-const (
-	// maxExpiryWait bounds the sleep until the next expiry: a clock that is set
-	// meanwhile is noticed.
-	maxExpiryWait = time.Minute
-
-	// maxExpiries bounds what one pass does with mu held.
-	maxExpiries = 256
-)
-
-// arm sets the timer to the next expiry. mu is held.
-func (s *State) arm() {
-	if len(s.expiries) == 0 {
-		return
-	}
-	wait := min(max(0, time.Until(s.expiries[0].at)), maxExpiryWait)
-	if s.timer == nil {
-		s.timer = time.AfterFunc(wait, s.expire)
-	} else {
-		s.timer.Reset(wait)
-	}
-}
-
-// expire ends overrides that have expired. Their file is not written: whoever
-// reads it sees what has expired.
-func (s *State) expire() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	now := time.Now()
-	for range maxExpiries {
-		if len(s.expiries) == 0 || s.expiries[0].at.After(now) {
-			break
-		}
-		if next, ok := heap.Pop(&s.expiries).(expiry); ok {
-			s.take(next.kind, next.name, &next.at)
-		}
-	}
-	s.arm()
 }
 
 // Overrides returns what people changed and is in force, in order of kinds and

@@ -102,11 +102,11 @@ func (s *State) encode() (data []byte, version uint64) {
 func (s *State) merge(loaded []Override) {
 	now := time.Now()
 	have := make(map[[2]string]bool)
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, o := range s.Overrides() {
 		have[[2]string{string(o.Kind), o.Name}] = true
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	for _, o := range loaded {
 		if !o.expired(now) && !have[[2]string{string(o.Kind), o.Name}] {
 			_ = s.apply(o) // checked when it was read

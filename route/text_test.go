@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
@@ -158,6 +159,8 @@ func parseDefinition(t *testing.T, text string) route.Definition {
 			def.Names.MasterSeparator = words[1]
 		case len(words) == 1 && words[0] == "case_sensitive":
 			def.Names.CaseSensitive = true
+		case len(words) == 2 && words[0] == "affinity":
+			def.Affinity, _ = time.ParseDuration(words[1])
 		case len(words) == 2 && words[0] == "max_shrink":
 			def.MaxShrink, _ = strconv.Atoi(words[1])
 		case len(words) >= 2 && words[0] == "backend":

@@ -1,0 +1,544 @@
+package route_test
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"imapgate/route"
+)
+
+var simulated = flag.Int("users", 20_000, "how many users TestSimulation has; figures for readers are those of 1000000")
+
+// TestSimulation is an hour of a site with 50 backends in virtual time: users
+// come and go, backends fail and return, people drain, weigh, pin and move, and
+// the table is reloaded with backends more or less. After every step, nobody is
+// on two backends, and the table knows where everybody is.
+//
+// It runs with 20,000 users, and with 5,000 in short mode; -users 1000000 is the
+// site of full size, which takes minutes.
+func TestSimulation(t *testing.T) {
+	n, steps := *simulated, 60
+	if testing.Short() {
+		n, steps = min(n, 5000), 20
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, n)
+		for range steps {
+			s.step()
+		}
+		s.report()
+	})
+}
+
+const siteBackends = 50
+
+// site is the truth that the table is compared with.
+type site struct {
+	t      *testing.T
+	random *rand.Rand
+	table  *route.Table
+	users  []siteUser
+	flight []siteLogin // logins between Claim and Commit, while other things happen
+	flying map[int]int // how many of them each user has
+
+	there    []bool // backends of the configuration
+	weight   []int  // configured
+	override []int  // weights that people set
+	up       []bool
+	admin    []route.Admin
+	sessions []int
+	fresh    []string // users who never log in: where new ones would go
+	places   []string // where they would go now
+
+	events int
+	moves  map[string]*moved
+	sum    struct{ logins, ended, evicted, late, refused, unavailable, failovers, slotChecks int }
+	worst  struct{ relative, points, sigma float64 }
+}
+
+// siteUser has all sessions on one backend: at.
+type siteUser struct {
+	key    string
+	at     int // -1 without sessions
+	leases []*route.Lease
+}
+
+type siteLogin struct {
+	user, backend int
+	lease         *route.Lease
+}
+
+// moved is what one kind of event does to users without sessions.
+type moved struct {
+	events        int
+	changed, fair float64 // shares of all users
+}
+
+func newSite(t *testing.T, users int) *site {
+	t.Helper()
+	s := &site{t: t, random: rand.New(rand.NewPCG(3, uint64(users))), table: route.New(), flying: make(map[int]int), moves: make(map[string]*moved)}
+	for i := range siteBackends {
+		s.there = append(s.there, i%10 != 9)
+		s.weight = append(s.weight, 50+50*s.random.IntN(4))
+		s.up = append(s.up, true)
+		s.admin = append(s.admin, route.AdminReady)
+	}
+	s.override, s.sessions = make([]int, siteBackends), make([]int, siteBackends)
+	for i := range users {
+		s.users = append(s.users, siteUser{key: userName(i), at: -1})
+	}
+	for i := range max(2000, users/50) {
+		s.fresh = append(s.fresh, fmt.Sprintf("new%d@example.net", i))
+	}
+	s.reload()
+	for i := range s.users {
+		s.login(i)
+	}
+	s.places = s.lookups()
+	return s
+}
+
+func siteBackend(i int) string { return fmt.Sprintf("mail%d", i) }
+
+// reload puts the configuration in force. Some users have rows, the others are in
+// the pool of all backends.
+func (s *site) reload() {
+	s.t.Helper()
+	def := route.Definition{Pools: []route.Pool{{Name: "nfs", Shared: true}, {Name: "disks"}}, Default: "nfs"}
+	for i, there := range s.there {
+		if there {
+			def.Backends = append(def.Backends, route.Backend{Name: siteBackend(i), Weight: s.weight[i]})
+			def.Pools[0].Backends = append(def.Pools[0].Backends, siteBackend(i))
+		}
+	}
+	def.Pools[1].Backends = []string{"mail0", "mail1", "mail2"}
+	var rows []route.Row
+	for i := 0; i < len(s.users); i += 20 {
+		rows = append(rows, route.Row{Key: s.users[i].key, Target: "disks"})
+		if i+1 < len(s.users) {
+			rows = append(rows, route.Row{Key: s.users[i+1].key, Target: siteBackend(i / 20 % 5)})
+		}
+	}
+	next := s.table.Successor()
+	if err := next.Load(def, rows, true); err != nil {
+		s.t.Fatal(err)
+	}
+	s.table = next
+}
+
+// step is a minute.
+func (s *site) step() {
+	s.t.Helper()
+	for range 1 + s.random.IntN(2) {
+		s.event()
+	}
+	s.land()
+	for range 1 + len(s.users)/100 {
+		s.logout(s.random.IntN(len(s.users)))
+		s.login(s.random.IntN(len(s.users)))
+	}
+	for range 1 + len(s.users)/5000 {
+		s.move(s.random.IntN(len(s.users)))
+	}
+	s.check()
+	<-time.After(time.Minute)
+}
+
+// event is one thing that happens to a backend, and its effect on new users.
+func (s *site) event() {
+	s.t.Helper()
+	i := s.random.IntN(siteBackends)
+	shares := s.shares()
+	var kind string
+	state := s.table.State()
+	c := route.Change{By: "op", Why: "simulation"}
+	var err error
+	switch what := s.random.IntN(8); {
+	case what == 0 && i >= 5: // shards stay in the configuration
+		s.there[i] = !s.there[i]
+		kind = "reload: a backend less"
+		if s.there[i] {
+			kind = "reload: a backend more"
+		}
+		s.reload()
+	case !s.there[i]:
+		return
+	case what <= 3 && s.up[i]:
+		kind, s.up[i] = "failure", false
+		state.SetHealth(siteBackend(i), false, "connection refused")
+	case what <= 3 || !s.up[i]:
+		kind, s.up[i] = "recovery", true
+		state.SetHealth(siteBackend(i), true, "greeting")
+	case what <= 5 && s.admin[i] == route.AdminReady:
+		kind, s.admin[i] = "drain", route.AdminDrain
+		if what == 5 {
+			kind, s.admin[i] = "maint", route.AdminMaint
+		}
+		err = state.SetAdmin(siteBackend(i), s.admin[i], c)
+	case what <= 5:
+		kind, s.admin[i] = "ready", route.AdminReady
+		err = state.SetAdmin(siteBackend(i), s.admin[i], c)
+	default:
+		kind, s.override[i] = "weight", 25*s.random.IntN(12)
+		err = state.SetWeight(siteBackend(i), s.override[i], c)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.measure(kind, i, shares)
+	s.evict(i)
+}
+
+// takes says whether a backend gets users of the pool.
+func (s *site) takes(i int) bool {
+	return s.there[i] && s.up[i] && s.admin[i] == route.AdminReady
+}
+
+// shares are the backends' shares of new users of the pool by their weights.
+func (s *site) shares() []float64 {
+	shares := make([]float64, siteBackends)
+	sum := 0.0
+	for i := range shares {
+		if s.takes(i) {
+			shares[i] = float64(s.weight[i])
+			if s.override[i] > 0 {
+				shares[i] = float64(s.override[i])
+			}
+			sum += shares[i]
+		}
+	}
+	for i := range shares {
+		shares[i] /= sum
+	}
+	return shares
+}
+
+// lookups says where users would go who have never been here.
+func (s *site) lookups() []string {
+	s.t.Helper()
+	places := make([]string, 0, len(s.fresh))
+	for _, key := range s.fresh {
+		p, err := s.table.Lookup(key)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		places = append(places, p.Backends[0])
+	}
+	return places
+}
+
+// measure compares where new users go before and after something happened to a
+// backend: they may move to it or from it, and not otherwise.
+func (s *site) measure(kind string, i int, shares []float64) {
+	s.t.Helper()
+	m := s.moves[kind]
+	if m == nil {
+		m = new(moved)
+		s.moves[kind] = m
+	}
+	before, after := s.places, s.lookups()
+	s.places = after
+	m.events++
+	m.fair += math.Abs(s.shares()[i] - shares[i])
+	for k := range after {
+		if before[k] == after[k] {
+			continue
+		}
+		m.changed += 1 / float64(len(after))
+		if before[k] != siteBackend(i) && after[k] != siteBackend(i) {
+			s.t.Errorf("%s of %s: %s moved from %s to %s", kind, siteBackend(i), s.fresh[k], before[k], after[k])
+		}
+	}
+	s.checkPlaces()
+	if s.events++; s.events%10 == 0 { // counting slots takes a while
+		s.checkSlots()
+	}
+}
+
+// checkPlaces compares where new users go with the weights.
+func (s *site) checkPlaces() {
+	s.t.Helper()
+	got := make(map[string]int)
+	for _, place := range s.places {
+		got[place]++
+	}
+	for i, want := range s.shares() {
+		name := siteBackend(i)
+		if share := float64(got[name]) / float64(len(s.places)); math.Abs(share-want) > 0.05 || want == 0 && share > 0 {
+			s.t.Errorf("%s gets %.4f of the new users, its weight is %.4f", name, share, want)
+		}
+	}
+}
+
+// checkSlots compares the slots of the backends with the weights. They are as
+// good as the chance of so many draws lets them be.
+func (s *site) checkSlots() {
+	s.t.Helper()
+	slots := s.table.Pools()[0].SlotsByBackend
+	for i, want := range s.shares() {
+		name := siteBackend(i)
+		if want == 0 {
+			if slots[name] > 0 {
+				s.t.Errorf("%s takes no users, and has %d slots", name, slots[name])
+			}
+			continue
+		}
+		off := math.Abs(float64(slots[name])/route.Slots - want)
+		deviation := math.Sqrt(want * (1 - want) / route.Slots)
+		if off > 5*deviation {
+			s.t.Errorf("%s has %d slots, its weight is %.4f: %.1f standard deviations", name, slots[name], want, off/deviation)
+		}
+		s.worst.relative = max(s.worst.relative, off/want)
+		s.worst.points = max(s.worst.points, off)
+		s.worst.sigma = max(s.worst.sigma, off/deviation)
+	}
+	s.sum.slotChecks++
+}
+
+// evict is what proxies do when a backend does not serve its users any more:
+// they end the sessions, and the users come again.
+func (s *site) evict(i int) {
+	s.t.Helper()
+	if s.there[i] && s.up[i] && s.admin[i] != route.AdminMaint || s.sessions[i] == 0 {
+		return
+	}
+	for u := range s.users {
+		user := &s.users[u]
+		if user.at != i {
+			continue
+		}
+		s.sum.evicted++
+		for len(user.leases) > 1 {
+			s.end(u)
+			s.refusedElsewhere(u)
+		}
+		s.end(u)
+		s.login(u)
+	}
+}
+
+// refusedElsewhere tries to log in while there are sessions where nobody is
+// served any more.
+func (s *site) refusedElsewhere(u int) {
+	s.t.Helper()
+	l, err := s.table.Begin(s.users[u].key)
+	if err != nil {
+		return // of a shard
+	}
+	defer l.End()
+	for _, backend := range l.Placement().Backends {
+		if backend == siteBackend(s.users[u].at) || l.Claim(backend) {
+			s.t.Errorf("%s has sessions on %s and may log in at %s", s.users[u].key, siteBackend(s.users[u].at), backend)
+		}
+	}
+}
+
+// login is a login of a user, who may have sessions. One of ten is still under
+// way when the next thing happens; one of fifty fails at the first backend.
+func (s *site) login(u int) {
+	s.t.Helper()
+	user := &s.users[u]
+	l, err := s.table.Begin(user.key)
+	if _, ok := errors.AsType[*route.UnavailableError](err); ok {
+		s.sum.unavailable++
+		return
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for k, backend := range l.Placement().Backends {
+		if !l.Claim(backend) {
+			if user.at < 0 && s.flying[u] == 0 {
+				s.t.Errorf("%s may not log in at %s, and is nowhere", user.key, backend)
+			}
+			s.sum.refused++
+			break
+		}
+		i := s.enter(u, backend)
+		if k == 0 && s.random.IntN(50) == 0 {
+			s.sum.failovers++
+			continue
+		}
+		if s.random.IntN(10) == 0 {
+			s.flight = append(s.flight, siteLogin{u, i, l})
+			s.flying[u]++
+			return
+		}
+		s.commit(u, i, l)
+		return
+	}
+	l.End()
+}
+
+// enter checks that a login may be where it goes.
+func (s *site) enter(u int, backend string) int {
+	s.t.Helper()
+	var i int
+	if _, err := fmt.Sscanf(backend, "mail%d", &i); err != nil {
+		s.t.Fatal(err)
+	}
+	if user := &s.users[u]; user.at >= 0 && user.at != i {
+		s.t.Errorf("%s is on %s and comes to %s", user.key, siteBackend(user.at), backend)
+	}
+	for _, f := range s.flightOf(u) {
+		if f.backend != i {
+			s.t.Errorf("%s logs in at %s and at %s", s.users[u].key, siteBackend(f.backend), backend)
+		}
+	}
+	if !s.up[i] || s.admin[i] == route.AdminMaint || s.admin[i] == route.AdminDrain && s.users[u].at < 0 {
+		s.t.Errorf("%s comes to %s: up %t, %s", s.users[u].key, backend, s.up[i], s.admin[i])
+	}
+	return i
+}
+
+// flightOf returns the logins of a user that are under way.
+func (s *site) flightOf(u int) []siteLogin {
+	if s.flying[u] == 0 {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(s.flight), func(f siteLogin) bool { return f.user != u })
+}
+
+func (s *site) commit(u, i int, l *route.Lease) {
+	s.t.Helper()
+	if !l.Commit(siteBackend(i)) {
+		if s.admin[i] == route.AdminReady {
+			s.t.Errorf("%s may not stay on %s", s.users[u].key, siteBackend(i))
+		}
+		s.sum.late++
+		l.End()
+		return
+	}
+	user := &s.users[u]
+	user.at = i
+	user.leases = append(user.leases, l)
+	s.sessions[i]++
+	s.sum.logins++
+}
+
+// land ends the logins that were under way.
+func (s *site) land() {
+	s.t.Helper()
+	flight := s.flight
+	s.flight, s.flying = nil, make(map[int]int)
+	for _, f := range flight {
+		if s.random.IntN(10) == 0 || !s.up[f.backend] || !s.there[f.backend] {
+			f.lease.End()
+			continue
+		}
+		s.commit(f.user, f.backend, f.lease)
+	}
+}
+
+// logout ends a session of a user who has one.
+func (s *site) logout(u int) {
+	if s.users[u].at >= 0 {
+		s.end(u)
+	}
+}
+
+func (s *site) end(u int) {
+	user := &s.users[u]
+	last := len(user.leases) - 1
+	user.leases[last].End()
+	user.leases = user.leases[:last]
+	s.sessions[user.at]--
+	s.sum.ended++
+	if last == 0 {
+		user.at = -1
+	}
+}
+
+// move is what people do to move a user, and takes the pin back at once.
+func (s *site) move(u int) {
+	s.t.Helper()
+	to := s.random.IntN(siteBackends)
+	if !s.takes(to) || s.flying[u] > 0 {
+		return
+	}
+	user, state := &s.users[u], s.table.State()
+	if err := state.Hold(user.key, route.Change{}); err != nil {
+		s.t.Fatal(err)
+	}
+	gone := state.Gone(user.key)
+	for user.at >= 0 {
+		if closed(gone) {
+			s.t.Errorf("%s has %d sessions and is gone", user.key, len(user.leases))
+		}
+		s.end(u)
+	}
+	if !closed(gone) {
+		s.t.Errorf("%s has no sessions and is not gone", user.key)
+	}
+	if err := state.Pin(user.key, siteBackend(to), route.Change{}); err != nil {
+		s.t.Fatal(err)
+	}
+	state.Release(user.key)
+	s.login(u)
+	if user.at >= 0 && user.at != to {
+		s.t.Errorf("%s is on %s, and was moved to %s", user.key, siteBackend(user.at), siteBackend(to))
+	}
+	for _, f := range s.flightOf(u) {
+		if f.backend != to {
+			s.t.Errorf("%s logs in at %s, and was moved to %s", user.key, siteBackend(f.backend), siteBackend(to))
+		}
+	}
+	state.Unpin(user.key)
+}
+
+// check compares what the table knows with the truth.
+func (s *site) check() {
+	s.t.Helper()
+	for _, b := range s.table.Backends() {
+		var i int
+		if _, err := fmt.Sscanf(b.Name, "mail%d", &i); err != nil {
+			s.t.Fatal(err)
+		}
+		if b.Sessions != s.sessions[i] || b.Up != s.up[i] || b.Admin != s.admin[i] {
+			s.t.Errorf("%+v, want %d sessions", b, s.sessions[i])
+		}
+	}
+	for range min(len(s.users), 5000) {
+		user := &s.users[s.random.IntN(len(s.users))]
+		if user.at < 0 || !s.there[user.at] {
+			continue
+		}
+		p, err := s.table.Lookup(user.key)
+		if err != nil || len(p.Backends) != 1 || p.Backends[0] != siteBackend(user.at) {
+			s.t.Errorf("%s is on %s, the table says %v, %v", user.key, siteBackend(user.at), p.Backends, err)
+		}
+	}
+}
+
+func (s *site) report() {
+	s.t.Helper()
+	// All at once: who is where.
+	for i := range siteBackends {
+		want := 0
+		for u := range s.users {
+			if s.users[u].at == i {
+				want++
+			}
+		}
+		if got := len(s.table.State().Assigned(siteBackend(i))); got != want {
+			s.t.Errorf("%d users are on %s, the table says %d", want, siteBackend(i), got)
+		}
+	}
+	s.t.Logf("%d users, %d logins, %d sessions ended, %d users evicted", len(s.users), s.sum.logins, s.sum.ended, s.sum.evicted)
+	s.t.Logf("%d logins unavailable, %d claims refused, %d commits refused, %d failed over", s.sum.unavailable, s.sum.refused, s.sum.late, s.sum.failovers)
+	s.t.Logf("slots, in %d checks of up to 50 members: at worst %.2f points or %.1f %% of a member's share off its weight, %.1f standard deviations of %d slots",
+		s.sum.slotChecks, 100*s.worst.points, 100*s.worst.relative, s.worst.sigma, route.Slots)
+	for _, kind := range slices.Sorted(maps.Keys(s.moves)) {
+		m := s.moves[kind]
+		n := float64(m.events)
+		s.t.Logf("%-24s %3d events: %.2f %% of new users go elsewhere, by weight %.2f %%, others 0", kind, m.events, 100*m.changed/n, 100*m.fair/n)
+	}
+}
