@@ -74,7 +74,6 @@ func (c *conn) authenticate(ctx context.Context, a *attempt) (*backendConn, *fai
 				bc.lease = lease
 				return bc, nil
 			}
-			lease.End()
 			if !fail.moved || !c.srv.wait(ctx, movedPause) {
 				return nil, fail
 			}
@@ -152,32 +151,38 @@ func isControl(ch byte) bool { return ch < ' ' || ch == 0x7f }
 // reach logs in at the first backend of the placement that can be reached. The
 // rounds are those of one backend that is restarting; inside a round, the next
 // backend is tried at once.
-func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (*backendConn, *failure) {
+func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (bc *backendConn, _ *failure) {
+	defer func() {
+		if bc == nil {
+			lease.End()
+		}
+	}()
 	names := a.route.place.Backends
 	if len(names) == 0 {
 		return nil, misconfigured("login/route", "route", errors.New("the route names no backend"))
 	}
 	names = names[:min(len(names), maxFailovers)]
-	var fail *failure
+	var last *failure
 	for round := 0; ; round++ {
 		for _, name := range names {
 			b := c.cfg.Backends[name]
 			if b == nil {
-				fail = misconfigured("login/route", "route", errors.New("the route names a backend that does not exist"))
+				fail := misconfigured("login/route", "route", errors.New("the route names a backend that does not exist"))
 				fail.backend = name
 				return nil, fail
 			}
 			if !c.claim(ctx, lease, name) {
 				return nil, moved(name)
 			}
-			var bc *backendConn
-			if bc, fail = c.loginAt(ctx, a, b); fail == nil {
+			at, fail := c.loginAt(ctx, a, b)
+			if fail == nil {
 				if lease.Commit(name) {
-					return bc, nil
+					return at, nil
 				}
-				_ = bc.raw.Close()
+				_ = at.raw.Close()
 				return nil, moved(name)
 			}
+			last = fail
 			fail.backend = name
 			c.noteBackend(ctx, a, b, fail)
 			if !fail.retry {
@@ -188,7 +193,7 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (*back
 			}
 		}
 		if round == maxRetries || !c.srv.wait(ctx, retryPause) {
-			return nil, fail
+			return nil, last
 		}
 		if c.cfg.Health != nil && slices.ContainsFunc(names, c.srv.live.isDown) {
 			return nil, moved(names[0]) // what is known by now may lead elsewhere
@@ -228,11 +233,15 @@ func moved(backend string) *failure {
 // loginAt makes one attempt at one backend.
 func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendConn, *failure) {
 	began := time.Now()
+	deadline, _ := ctx.Deadline()
 	bc, fail := c.srv.connect(ctx, c.cfg, b, &c.client)
 	if fail != nil {
+		// A client that comes with its login in the last second gives the backend
+		// no time to answer.
+		fail.ours = fail.ours || ctx.Err() != nil || deadline.Sub(began) < c.cfg.ConnectTimeout
 		return nil, fail
 	}
-	fail = bc.login(c, a)
+	fail = bc.login(c, a, deadline)
 	if fail == nil && !bc.release() {
 		fail = unavailable("login/authenticate", "timeout", ctx.Err())
 	}
@@ -249,16 +258,17 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 // noteBackend counts a failed attempt that is the backend's fault, and logs one
 // that may pass.
 func (c *conn) noteBackend(ctx context.Context, a *attempt, b *Backend, f *failure) {
-	if f.result != resultUnavailable && f.result != resultMisconfigured {
+	if f.result != resultUnavailable && f.result != resultMisconfigured || f.client != nil {
 		return // the client's matter, that is logged with its reply
 	}
 	c.srv.metrics.BackendFailed(f.backend, f.reason)
 	if f.result == resultUnavailable {
 		c.log.Warn("backend failed", append(c.loginFields(a, f.backend), zap.String("state", f.state), zap.Error(f.err))...)
 	}
-	if f.unreached {
-		v := c.srv.live.unreachable(b, c.cfg.checkFor(b.Name), c.client.remote.Addr(), time.Now(), c.cfg.pools())
-		c.srv.judge(ctx, c.cfg, b, v, f)
+	if f.unreached && !f.ours {
+		c.srv.judge(ctx, c.cfg, b, f, func() verdict {
+			return c.srv.live.unreachable(b, c.cfg.checkFor(b.Name), network(c.client.remote.Addr()), time.Now(), c.cfg.pools())
+		})
 	}
 }
 
@@ -267,10 +277,15 @@ func (c *conn) noteBackend(ctx context.Context, a *attempt, b *Backend, f *failu
 func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
 	c.log.Info("login failed", append(c.loginFields(a, f.backend),
 		zap.String("result", string(f.result)), zap.String("state", f.state), zap.Error(f.err))...)
-	guess := f.result == resultRejected || f.result == resultUnknownUser || f.result == resultInvalid || f.result == resultForbidden
-	if guess {
+	switch f.result {
+	case resultRejected, resultUnknownUser, resultInvalid, resultForbidden:
 		c.failed++
 		c.delay(ctx)
+	case resultRefused:
+		if f.reply.Code != "INUSE" && f.reply.Code != "LIMIT" {
+			c.failed++ // some servers say ALERT for a wrong password
+		}
+	case resultOK, resultUnavailable, resultMisconfigured, resultCannot, resultCancelled, resultPrivacy:
 	}
 	if f.client != nil {
 		return f.client
@@ -304,7 +319,7 @@ func (c *conn) loginFields(a *attempt, backend string) []zap.Field {
 	f := append(c.fields(), zap.String("mechanism", a.mechanism), zap.String("user", a.route.key))
 	if a.route.master != "" {
 		f = append(f, zap.String("master", a.route.master))
-	} else if a.authzid != "" && a.authzid != a.authcid {
+	} else if a.authzid != "" && a.authzid != a.authcid && validName(a.authcid) {
 		f = append(f, zap.String("master", a.authcid))
 	}
 	if backend != "" {

@@ -59,7 +59,9 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 	defer cancel()
 	raw, err := s.dial(quick, b)
 	if err != nil {
-		return nil, unreached("login/connect", err)
+		fail := unreached("login/connect", err)
+		fail.ours = errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+		return nil, fail
 	}
 	tuneTCP(raw)
 	bc := newBackendConn(b, raw)

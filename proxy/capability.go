@@ -77,7 +77,7 @@ func (c *conn) pinned(known [][]string) []string {
 	return slices.DeleteFunc(slices.Clone(c.cfg.Capabilities), func(name string) bool {
 		up := strings.ToUpper(name)
 		if m, ok := strings.CutPrefix(up, "AUTH="); ok {
-			return mechanisms[m] == nil || m == sasl.External && !c.offersExternal(known)
+			return !slices.Contains(c.cfg.Mechanisms, m) || m == sasl.External && !c.offersExternal(known)
 		}
 		switch up {
 		case "STARTTLS", "LITERAL+", "LOGIN-REFERRALS", "MAILBOX-REFERRALS", "UNAUTHENTICATE", "COMPRESS=DEFLATE":

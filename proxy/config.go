@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"imapgate/route"
@@ -173,6 +175,12 @@ func (cfg *Config) withDefaults() (*Config, error) {
 	setDefault(&full.MaxFailures, 10)
 	setDefault(&full.FailureDelay, time.Second)
 	setDefault(&full.FailureDelayMax, 15*time.Second)
+	full.Capabilities = slices.Clone(full.Capabilities)
+	for i, name := range full.Capabilities {
+		if up := strings.ToUpper(name); strings.HasPrefix(up, "AUTH=") {
+			full.Capabilities[i] = up // as it is compared with what a client asks for
+		}
+	}
 	for _, m := range full.Mechanisms {
 		if mechanisms[m] == nil {
 			return nil, fmt.Errorf("mechanism %q cannot be routed", m)

@@ -85,8 +85,9 @@ func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *co
 	return c
 }
 
-// serve runs the connection to its end. A panic ends this connection alone.
-func (c *conn) serve(ctx context.Context) {
+// serve runs the connection until its splice, and returns the session then, or
+// until its end. A panic ends this connection alone.
+func (c *conn) serve(ctx context.Context) (ss *session) {
 	defer c.srv.removeConn(c)
 	defer func() {
 		if p := recover(); p != nil {
@@ -99,10 +100,8 @@ func (c *conn) serve(ctx context.Context) {
 	if err != nil {
 		c.farewell(err)
 		c.logEnd(err)
-		return
 	}
-	c.srv.removeConn(c)
-	ss.run()
+	return ss
 }
 
 // run is the path of a connection until the splice. The error says why it ended
@@ -265,7 +264,9 @@ func (c *conn) logEnd(err error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		reason = "timeout"
 	default:
+		// A TLS library may quote what the client offered.
 		reason = err.Error()
+		reason = reason[:min(len(reason), maxName)]
 	}
 	c.log.Info("disconnected before login", append(c.fields(),
 		zap.String("state", c.state), zap.String("reason", reason),

@@ -49,6 +49,8 @@ const (
 // liveBackends is what is known of the backends now, as opposed to what is
 // configured. The zero value knows nothing.
 type liveBackends struct {
+	judging sync.Mutex // held from a verdict until it is told; taken before mu
+
 	mu       sync.Mutex
 	backends map[string]*liveBackend
 }
@@ -59,10 +61,10 @@ type liveBackend struct {
 	caps []string // before login; nil: never heard
 
 	down      bool
-	suspect   bool      // it should be down, but most of its pool looks that way
-	since     time.Time // of the last change
-	good, bad int       // looks in a row
-	failed    netip.Addr
+	suspect   bool          // it should be down, but most of its pool looks that way
+	since     time.Time     // of the last change
+	good, bad int           // looks in a row
+	failed    netip.Prefix  // a client's, see network
 	failedAt  time.Time     // when that client could not be connected
 	poke      chan struct{} // asks for a look at once
 }
@@ -102,7 +104,7 @@ func (l *liveBackends) learned(b *Backend, caps []string) {
 	defer l.mu.Unlock()
 	if live := l.of(b); live != nil {
 		live.caps = caps
-		live.failed = netip.Addr{}
+		live.failed = netip.Prefix{}
 	}
 }
 
@@ -156,7 +158,7 @@ func (l *liveBackends) looked(b *Backend, ck Check, ok bool, now time.Time, pool
 
 // unreachable counts a client that could not be connected to b. One client's
 // trouble says nothing: the backend may refuse it alone. Two different ones do.
-func (l *liveBackends) unreachable(b *Backend, ck Check, client netip.Addr, now time.Time, pools map[string][]string) verdict {
+func (l *liveBackends) unreachable(b *Backend, ck Check, client netip.Prefix, now time.Time, pools map[string][]string) verdict {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	live := l.of(b)
@@ -185,7 +187,12 @@ func (l *liveBackends) fall(live *liveBackend, ck Check, now time.Time, pools ma
 		members := pools[pool]
 		bad := 0
 		for _, name := range members {
-			if m := l.backends[name]; m != nil && (m.down || m.bad > 0) {
+			m := l.backends[name]
+			switch {
+			case m == nil:
+			case m.down && now.Sub(m.since) > max(passiveWindow, 3*ck.Interval):
+				// It has been down for long: that says nothing about this moment.
+			case m.down, m.bad > 0:
 				bad++
 			}
 		}
@@ -275,7 +282,7 @@ func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slot
 	poke := s.live.poker(b)
 	if ck.Interval <= 0 {
 		first()
-		if !s.pause(ctx, nil, poke) {
+		if !s.pause(ctx, s.live.nextLook(b, ck), poke) {
 			return
 		}
 	}
@@ -293,12 +300,14 @@ func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slot
 		if fail != nil {
 			s.metrics.BackendFailed(b.Name, fail.reason)
 		}
-		v := s.live.looked(b, ck, fail == nil, time.Now(), pools)
+		v := unchanged
+		if fail == nil || !fail.ours {
+			v = s.judge(ctx, cfg, b, fail, func() verdict { return s.live.looked(b, ck, fail == nil, time.Now(), pools) })
+		}
 		if v == unchanged && fail != nil && s.live.firstFailure(b) {
 			s.log.Log(fail.level(), "backend not reached", zap.String("backend", b.Name), zap.String("address", b.Address),
 				zap.String("state", fail.state), zap.Error(fail.err))
 		}
-		s.judge(ctx, cfg, b, v, fail)
 		first()
 		if !s.pause(ctx, s.live.nextLook(b, ck), poke) {
 			return
@@ -350,7 +359,7 @@ func (l *liveBackends) nextLook(b *Backend, ck Check) *time.Duration {
 	case live.bad > 0 && !live.down || live.good > 0 && live.down:
 		d = min(d, max(d/4, minLook))
 	}
-	d -= rand.N(d / 10) //nolint:gosec // so that proxies do not look in step
+	d -= rand.N(max(d/10, 1)) //nolint:gosec // so that proxies do not look in step
 	return &d
 }
 
@@ -400,8 +409,13 @@ func (bc *backendConn) tryLogin(ck Check) *failure {
 	return nil
 }
 
-// judge acts on a verdict: it tells the routing table, and the log.
-func (s *Server) judge(ctx context.Context, cfg *Config, b *Backend, v verdict, fail *failure) {
+// judge comes to a verdict and acts on it: it tells the routing table, and the
+// log. One verdict is told before the next is come to, so that the last word is
+// the right one.
+func (s *Server) judge(ctx context.Context, cfg *Config, b *Backend, fail *failure, decide func() verdict) verdict {
+	s.live.judging.Lock()
+	defer s.live.judging.Unlock()
+	v := decide()
 	fields := []zap.Field{zap.String("backend", b.Name), zap.String("address", b.Address)}
 	why := "answers again"
 	if fail != nil {
@@ -413,13 +427,14 @@ func (s *Server) judge(ctx context.Context, cfg *Config, b *Backend, v verdict, 
 	case suspicious:
 		s.log.Error("most of a pool looks down: keeping the last state, is this host cut off?", fields...)
 	case nowUp:
-		s.log.Info("backend up", fields...)
 		s.setHealth(cfg, b, true, why)
+		s.log.Info("backend up", fields...)
 	case nowDown:
-		s.log.Error("backend down", fields...)
 		s.setHealth(cfg, b, false, why)
+		s.log.Error("backend down", fields...)
 		s.wg.Go(func() { s.endDead(context.WithoutCancel(ctx), cfg, b) })
 	}
+	return v
 }
 
 func (s *Server) setHealth(cfg *Config, b *Backend, up bool, why string) {
@@ -431,12 +446,20 @@ func (s *Server) setHealth(cfg *Config, b *Backend, up bool, why string) {
 // endDead ends the sessions of a backend that stays down: their clients would wait
 // for answers that do not come. A backend that only restarts keeps its sessions.
 func (s *Server) endDead(ctx context.Context, cfg *Config, b *Backend) {
-	if !s.wait(ctx, deadAfter) {
+	if !s.wait(ctx, deadAfter) || s.live.upWithin(b, deadAfter) {
 		return
 	}
 	_, _ = s.Kick(ctx, func(i SessionInfo) bool { return i.Backend == b.Name && s.live.isDown(b.Name) }, KickOptions{
 		Spread: cfg.CloseSpread, Reason: endBackend.reason, Text: "Connection to the mail store lost.",
 	})
+}
+
+// upWithin says whether b is up, or was within d.
+func (l *liveBackends) upWithin(b *Backend, d time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live := l.of(b)
+	return live != nil && (!live.down || time.Since(live.since) < d)
 }
 
 // isDown says whether a backend is down, or not configured any more: nobody may

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"imapgate/proxy/imap"
 )
@@ -21,9 +22,9 @@ var (
 	errNoMasterPlain = errors.New("a master login needs AUTH=PLAIN on the backend")
 )
 
-// login logs the client in. ID goes before the login, and in one write with it
+// login logs the client in by deadline. ID goes before the login, and in one write with it
 // unless the backend is configured to want one command at a time.
-func (bc *backendConn) login(c *conn, a *attempt) *failure {
+func (bc *backendConn) login(c *conn, a *attempt, deadline time.Time) *failure {
 	const state = "login/authenticate"
 	sc, err := bc.script(a, &c.cfg.Names)
 	switch {
@@ -32,7 +33,7 @@ func (bc *backendConn) login(c *conn, a *attempt) *failure {
 	case err != nil:
 		return misconfigured(state, "login", err)
 	}
-	x := loginExchange{bc: bc, c: c, script: sc}
+	x := loginExchange{bc: bc, c: c, script: sc, deadline: deadline}
 	defer sc.wipe()
 
 	var (
@@ -138,6 +139,7 @@ type loginExchange struct {
 	bc        *backendConn
 	c         *conn
 	script    *script
+	deadline  time.Time   // of the whole login
 	rounds    int         // challenges the client answered
 	cancelled *replyError // how the client ended the exchange
 	client    error       // what the client's connection ended with
@@ -158,7 +160,11 @@ func (x *loginExchange) next(r imap.Response) error {
 		return errors.New("a challenge that is not base64")
 	}
 	x.rounds++
+	// The client answers within the login's budget: a backend, and the user's
+	// place there, are held for it.
+	x.c.setDeadline(x.deadline)
 	response, err := x.c.challenge(r.Text)
+	x.c.setDeadline(x.c.started.Add(x.c.cfg.LoginTimeout))
 	defer clear(response)
 	var reply *replyError
 	switch {

@@ -41,6 +41,9 @@ func (bc *backendConn) script(a *attempt, names *route.Names) (*script, error) {
 		}
 		return bc.masterScript(authzid, bc.b.MasterUser, bc.b.MasterPassword)
 	case !a.password():
+		if authzid != "" && authzid != a.authzid {
+			return nil, errNoRename // the name is part of what SCRAM proves
+		}
 		return bc.relayScript(a, authcid)
 	case authzid != "":
 		return bc.masterScript(authzid, authcid, a.secret)

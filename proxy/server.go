@@ -28,6 +28,8 @@ type Server struct {
 	dial    DialFunc
 	metrics Metrics
 
+	configuring sync.Mutex // one SetConfig at a time
+
 	cfg      atomic.Pointer[Config]
 	live     liveBackends
 	failures failureLog
@@ -81,6 +83,8 @@ func (s *Server) SetConfig(cfg *Config) error {
 	if err != nil {
 		return fmt.Errorf("proxy: %w", err)
 	}
+	s.configuring.Lock()
+	defer s.configuring.Unlock()
 	for _, name := range s.live.update(full) {
 		if full.Health != nil {
 			full.Health.SetHealth(name, true, "not looked at yet")
@@ -159,8 +163,12 @@ func (s *Server) start(base context.Context, l *Listener, nc net.Conn) {
 	s.metrics.Accepted(l.Name)
 	go func() {
 		defer s.wg.Done()
-		defer cancel()
-		c.serve(ctx)
+		ss := c.serve(ctx)
+		cancel()
+		c = nil // with it its configuration, and the table of that
+		if ss != nil {
+			ss.run()
+		}
 	}()
 }
 

@@ -102,8 +102,12 @@ func (s *session) run() {
 	defer s.lease.End()
 	defer s.srv.removeSession(s)
 	s.srv.metrics.SessionStarted(s.info.Backend)
+	defer s.recovered()
 	var up sync.WaitGroup
-	up.Go(s.clientToBackend)
+	up.Go(func() {
+		defer s.recovered()
+		s.clientToBackend()
+	})
 	s.backendToClient()
 	up.Wait()
 	s.close()
@@ -112,6 +116,14 @@ func (s *session) run() {
 	s.log.Info("session ended", append(s.fields,
 		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.info.Since)),
 		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
+}
+
+// recovered ends the session alone when one of its directions panics.
+func (s *session) recovered() {
+	if p := recover(); p != nil {
+		s.log.Error("panic", append(s.fields, zap.Stack("stack"))...)
+		s.close()
+	}
 }
 
 // end ends the session: the client gets a BYE at the next response boundary.

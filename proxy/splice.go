@@ -174,7 +174,7 @@ func (d *toClient) end(err error) {
 	case errors.Is(err, errOver), s.ending.Load() != nil:
 	case errors.As(err, &ce):
 		s.because("client closed")
-	case errors.Is(err, io.EOF) && (d.bye || s.clientGone.Load()):
+	case d.bye, errors.Is(err, io.EOF) && s.clientGone.Load():
 		// The dialogue has come to its end. The client closes next.
 		s.because("backend closed")
 		s.linger()
@@ -187,6 +187,7 @@ func (d *toClient) end(err error) {
 			_ = d.sayBye(endBackend)
 		}
 		if errors.Is(err, io.EOF) {
+			s.backendGone.Store(true)
 			_ = s.backend.Close() // without a BYE, nobody knows what it still does
 			s.linger()
 			return

@@ -37,7 +37,9 @@ func (c *conn) startTLS(ctx context.Context) error {
 	c.nc, c.tlsState = tc, &state
 	c.in.Reset(clientSource{c})
 	c.client = c.origin
-	c.client.name = state.ServerName
+	if name := state.ServerName; len(name) <= maxName && printable([]byte(name)) {
+		c.client.name = name // it goes to the backend's log
+	}
 	c.client.tls = tlsInfo{version: tls.VersionName(state.Version), cipher: tls.CipherSuiteName(state.CipherSuite)}
 	if len(state.VerifiedChains) > 0 {
 		c.client.tls.verified = true
