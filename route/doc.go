@@ -33,6 +33,49 @@
 // and after every restart, and a member that joins N others takes 1/(N+1) of the
 // users of each and moves nobody else.
 //
+// # State
+//
+// What happens while a table is in force is in its [State]: health of backends
+// as checks find it; admin states, weights, pins and holds as people set them;
+// and assignments, which say where users have sessions. It outlives reloads, and
+// what people set outlives the process, in a file.
+//
+// A login takes a [Lease], and with it the steps that keep a user on one backend
+// whatever happens at the same time:
+//
+//	lease, err := table.Begin(key)
+//	…
+//	defer lease.End()
+//	for _, backend := range lease.Placement().Backends {
+//		if !lease.Claim(backend) {
+//			… // the user is elsewhere: end the lease, begin anew
+//		}
+//		… // log in at the backend; the next one if it does not answer
+//		if !lease.Commit(backend) {
+//			… // too late: close the connection, end the lease, begin anew
+//		}
+//		… // the session
+//	}
+//
+// Each step is one short critical section around one small transaction. Lookups
+// take no lock: they read snapshots, and a [State] publishes what is known of
+// backends as one value that is replaced as a whole.
+//
+// # Who serves whom
+//
+//	                ready  drain              maint  down
+//	shared pool     yes    users with         no     no, the next by rank
+//	                       sessions there
+//	other targets   yes    users with         no     no
+//	                       sessions there
+//	pin             yes    yes                no     no
+//
+// No is an [UnavailableError] when nobody else may serve the user. A user with
+// sessions on a backend that serves nobody any more gets another when they are
+// ended, and not before. After the last session a user of a shared pool stays
+// with the backend for the affinity of the [Definition], as long as it is ready
+// and up.
+//
 // # Names
 //
 // Keys are normalised once, at the edge, by [Names]. Targets are names of the

@@ -85,7 +85,7 @@ func chaosUser(i int) string { return fmt.Sprintf("user%d@example.org", i) }
 // Whatever happens at the same time, no user is on two backends.
 func TestUserIsNeverOnTwoBackends(t *testing.T) {
 	const users = 24
-	clients, logins := 64, 300
+	clients, logins := 64, 200
 	if testing.Short() {
 		logins = 100
 	}

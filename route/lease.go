@@ -84,7 +84,7 @@ func (l *Lease) Placement() Placement { return l.placement }
 // when the hold ends: the login is then to End this lease and Begin again.
 func (l *Lease) Held() <-chan struct{} { return l.held }
 
-// Claim announces a login at a backend, and takes back what this lease claimed
+// Claim announces a login at a backend of the placement, and takes back what this lease claimed
 // before. The answer is false when the user must not log in there: because of
 // sessions or logins elsewhere, a hold, a pin, or because the backend takes no
 // such users any more. The login is then to End this lease and Begin again, if it
@@ -93,7 +93,7 @@ func (l *Lease) Claim(backend string) bool {
 	s := l.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.ended || l.committed != "" || backend == "" {
+	if l.ended || l.committed != "" || !slices.Contains(l.placement.Backends, backend) {
 		return false
 	}
 	if l.claimed == backend {

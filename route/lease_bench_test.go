@@ -3,6 +3,7 @@ package route_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -104,6 +105,28 @@ func BenchmarkLogin(b *testing.B) {
 					i++
 				}
 			})
+		})
+	}
+}
+
+// BenchmarkPin is what a change costs that is kept in a file with others.
+func BenchmarkPin(b *testing.B) {
+	for _, n := range []int{0, 1000, 10_000} {
+		b.Run(fmt.Sprintf("pins=%d", n), func(b *testing.B) {
+			state := route.New().State()
+			for i := range n {
+				if err := state.Pin(userName(i), "mail1", route.Change{By: "op", Why: "moved"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+			if err := state.Persist(filepath.Join(b.TempDir(), "overrides.json")); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := state.Pin(userName(n), "mail1", route.Change{By: "op", Why: "moved"}); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }

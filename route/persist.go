@@ -85,17 +85,24 @@ func (s *State) save(version uint64) error {
 	return nil
 }
 
-// encode returns the contents of the file, and the version that they have at
-// the least.
+// encode returns the contents of the file, one override to a line, and the
+// version that they have at the least.
 func (s *State) encode() (data []byte, version uint64) {
 	s.mu.Lock()
 	version = s.version
 	s.mu.Unlock()
-	data, err := json.MarshalIndent(contentsOfFile{fileVersion, s.Overrides()}, "", "  ")
-	if err != nil {
-		panic(err) // strings and times: only a time after the year 9999, which stamp refuses
+	data = fmt.Appendf(nil, "{\"version\": %d, \"overrides\": [", fileVersion)
+	for i, o := range s.Overrides() {
+		line, err := json.Marshal(o)
+		if err != nil {
+			panic(err) // strings, and times that stamp has checked
+		}
+		if i > 0 {
+			data = append(data, ',')
+		}
+		data = append(append(data, '\n'), line...)
 	}
-	return append(data, '\n'), version
+	return append(data, "\n]}\n"...), version
 }
 
 // merge puts overrides of a file in force, where there is nothing newer.

@@ -328,7 +328,7 @@ func TestOverridesOutliveKill(t *testing.T) {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "overrides.json")
-	kills := 10
+	kills := 6
 	if testing.Short() {
 		kills = 2
 	}

@@ -56,7 +56,7 @@ type State struct {
 	gone     map[string]chan struct{} // who waits for a user's sessions to end
 	load     map[string]load          // by backend
 	affinity *list.List               // of *assignment without sessions, next to expire first
-	known    map[string]*post         // backends of the last load; nil before the first
+	known    map[string]struct{}      // backends that were ever loaded
 	expiries expiries                 // of overrides
 	timer    *time.Timer              // runs expire at the first of expiries; nil when there is none
 	version  uint64                   // counts changes of overrides
@@ -100,6 +100,7 @@ func newState() *State {
 		logins:   make(map[string]login),
 		gone:     make(map[string]chan struct{}),
 		load:     make(map[string]load),
+		known:    make(map[string]struct{}),
 		affinity: list.New(),
 	}
 	s.conditions.Store(new(conditions))
@@ -110,16 +111,19 @@ func newState() *State {
 // table and its successors.
 func (t *Table) State() *State { return t.state }
 
-// define notes which backends there are.
+// define notes which backends there are. None is forgotten: a table that is loaded
+// need not be put in force.
 func (s *State) define(r *roster) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.known = r.backends
+	for name := range r.backends {
+		s.known[name] = struct{}{}
+	}
 }
 
 // checkBackend returns an error unless there is such a backend. mu is held.
 func (s *State) checkBackend(name string) error {
-	if s.known == nil {
+	if len(s.known) == 0 {
 		return nil // no table says what there is
 	}
 	if _, ok := s.known[name]; !ok {
