@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"text/template"
 	"time"
@@ -42,6 +43,7 @@ type realDovecotConfig struct {
 	Mechanisms string        // default: plain login
 	OAuth      string        // URL of the introspection endpoint
 	Extra      string        // more configuration
+	Group      bool          // its processes are a process group, that Signal reaches
 }
 
 // realDovecot is one running Dovecot with four listeners and a store of its own.
@@ -55,6 +57,8 @@ type realDovecot struct {
 	log  string
 	pair realPair // its certificate
 	cmd  *exec.Cmd
+
+	group bool // see realDovecotConfig
 }
 
 var realDovecotTemplate = template.Must(template.New("dovecot.conf").Parse(`
@@ -171,7 +175,7 @@ func startRealDovecot(t *testing.T, cfg realDovecotConfig) *realDovecot {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	d := &realDovecot{dir: dir, log: filepath.Join(dir, "log"), pair: cfg.CA.Server(t, filepath.Base(dir))}
+	d := &realDovecot{dir: dir, log: filepath.Join(dir, "log"), pair: cfg.CA.Server(t, filepath.Base(dir)), group: cfg.Group}
 
 	owner, err := user.Current()
 	if err != nil {
@@ -249,6 +253,7 @@ func (d *realDovecot) start(t *testing.T, binary string) {
 	defer out.Close()
 	d.cmd = exec.Command(binary, "-F", "-c", filepath.Join(d.dir, "conf"))
 	d.cmd.Stdout, d.cmd.Stderr = out, out
+	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: d.group}
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -280,6 +285,23 @@ func (d *realDovecot) Stop(t *testing.T) {
 	if err := realTerminate(d.cmd); err != nil {
 		t.Errorf("dovecot: %v", err)
 	}
+	d.cmd = nil
+}
+
+// Signal sends a signal to all processes of a Dovecot that is a group.
+func (d *realDovecot) Signal(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(-d.cmd.Process.Pid, s); err != nil {
+		t.Errorf("signal dovecot: %v", err)
+	}
+}
+
+// Kill ends all processes of a Dovecot that is a group, without a chance to
+// clean up.
+func (d *realDovecot) Kill(t *testing.T) {
+	t.Helper()
+	d.Signal(t, syscall.SIGKILL)
+	_ = d.cmd.Wait() // it says that it was killed
 	d.cmd = nil
 }
 

@@ -38,6 +38,7 @@ type realGateConfig struct {
 	Default  string    // where users go that the table does not name
 	Listen   []realMap // further listeners; addresses may be left out
 	Login    realMap   // over the settings that suit all tests
+	More     realMap   // further sections, over the settings that suit all tests
 	Secrets  []string  // must never be logged, besides nothing else of note
 }
 
@@ -92,20 +93,22 @@ func startRealGate(t *testing.T, cfg realGateConfig) *realGate {
 	}
 	login := realMap{
 		"exempt_networks": []string{"127.0.0.0/8"}, // failed logins are not delayed
-		"probe_interval":  "1s",
 		"backend_timeout": "10s",
 	}
 	maps.Copy(login, cfg.Login)
 	pair := cfg.CA.Server(t, "imapgate")
-	text, err := yaml.Marshal(realMap{
+	sections := realMap{
 		"listen":   listen,
 		"tls":      realMap{"certificates": []realMap{{"cert": pair.Cert, "key": pair.Key}}},
 		"backends": cfg.Backends,
 		"route":    route,
 		"login":    login,
+		"health":   realMap{"interval": "1s"},
 		"shutdown": realMap{"timeout": "10s"},
 		"log":      realMap{"format": "json", "level": "debug"},
-	})
+	}
+	maps.Copy(sections, cfg.More)
+	text, err := yaml.Marshal(sections)
 	if err != nil {
 		t.Fatal(err)
 	}
