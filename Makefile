@@ -15,16 +15,21 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What the tests need from Debian, as package=program: a real IMAP server, real
-# clients, and what the race detector is linked with.
+# clients, Prometheus' checker of rules, and what the race detector is linked with.
 PACKAGES = dovecot-imapd=/usr/lib/dovecot/imap curl=curl isync=mbsync \
 	fetchmail=fetchmail mutt=mutt openssl=openssl python3=python3 \
-	gcc=gcc libc6-dev=/usr/include/stdlib.h
+	gcc=gcc libc6-dev=/usr/include/stdlib.h prometheus=promtool
+
+# What the tests of the web page need, likewise.
+WEBTEST      = cmd/imapgate/internal/admin/webtest
+WEB_PACKAGES = chromium=chromium nodejs=node npm=npm openssl=openssl \
+	fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test race fuzz lint fmt cover bench packages
+.PHONY: help build run test test-web race fuzz lint fmt cover bench packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build ./imapgate, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o imapgate ./cmd/imapgate
@@ -34,6 +39,10 @@ run: build ## build, then run two backends with mail in them and the proxy in fr
 
 test: packages ## run all tests, those with a real Dovecot and real clients included
 	$(GO) test -race -shuffle=on ./...
+
+test-web: ## run the tests of the web page in Chromium; SCREENSHOTS=DIR keeps pictures
+	@$(MAKE) --no-print-directory packages PACKAGES='$(WEB_PACKAGES)'
+	cd $(WEBTEST) && npm ci --silent --no-audit --no-fund --ignore-scripts && $(if $(SCREENSHOTS),SCREENSHOTS='$(abspath $(SCREENSHOTS))') npm test
 
 race: packages ## run all tests COUNT times, to find what shows only now and then
 	$(GO) test -race -shuffle=on -count=$(COUNT) ./...

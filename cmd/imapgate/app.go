@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -13,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"imapgate/cmd/imapgate/internal/admin"
 	"imapgate/cmd/imapgate/internal/config"
 	"imapgate/proxy"
 	"imapgate/route/source"
@@ -23,13 +25,19 @@ import (
 // together. serve runs one, and so does demo, with a file of its own making.
 type app struct {
 	// Static after start.
-	path   string // of the configuration
-	log    *zap.Logger
-	level  zap.AtomicLevel
-	server *proxy.Server
-	failed chan error // a listener that ended by itself
+	path     string // of the configuration
+	log      *zap.Logger
+	level    zap.AtomicLevel
+	server   *proxy.Server
+	metrics  *admin.Metrics
+	history  *admin.History
+	admin    *adminServer
+	failed   chan error         // a listener that ended by itself
+	requests chan reloadRequest // reloads that people ask for
+	stopping chan struct{}      // closed when no reload will happen any more
 
 	certificates atomic.Pointer[tlsconf.Files] // those in force
+	current      atomic.Pointer[loaded]        // inForce, for all other goroutines
 
 	// Owned by the goroutine of run.
 	inForce  *loaded
@@ -42,8 +50,13 @@ type app struct {
 
 // startApp loads the configuration at path, opens its listeners and serves.
 func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
-	a := &app{path: path, failed: make(chan error, 1), sockets: make(map[string]*socket)}
-	l, err := load(ctx, path, a.certificate, nil)
+	a := &app{
+		path: path, metrics: admin.NewMetrics(), history: new(admin.History),
+		failed: make(chan error, 1), requests: make(chan reloadRequest), stopping: make(chan struct{}),
+		sockets: make(map[string]*socket),
+	}
+	began := time.Now()
+	l, err := load(ctx, path, a.certificate, nil, false)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +65,13 @@ func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.L
 	if err != nil {
 		return nil, &exitError{exitFailed, err}
 	}
-	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{Logger: a.log.Named("proxy")})
+	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{Logger: a.log.Named("proxy"), Metrics: a.metrics})
+	if err == nil {
+		err = a.restore(l)
+	}
+	if err == nil {
+		a.admin, err = a.openAdmin(ctx, l)
+	}
 	if err != nil {
 		closeAll(opened)
 		return nil, err
@@ -63,10 +82,36 @@ func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.L
 		a.sockets[s.conf.ID] = s
 		a.serve(ctx, s)
 	}
-	a.inForce = l
+	a.putInForce(l)
 	a.warn(l.conf.Warnings)
 	a.watch(ctx)
+	a.history.Add(admin.NewReload(admin.ReloadedConfiguration, "start", began, l.routing.Table.Stats().Rows, nil))
+	a.admin.serve(ctx)
 	return a, nil
+}
+
+// putInForce notes what is in force.
+func (a *app) putInForce(l *loaded) {
+	a.inForce = l
+	a.current.Store(l)
+}
+
+// restore takes up what people changed before the last stop, and keeps what they
+// change from now on.
+func (a *app) restore(l *loaded) error {
+	path := l.conf.OverridesPath()
+	if path == "" {
+		return nil
+	}
+	state := l.routing.Table.State()
+	if err := state.Persist(path); err != nil {
+		return l.conf.Fail(l.conf.StateDir.Pos, err, "state_dir cannot be used")
+	}
+	for _, o := range state.Overrides() {
+		a.log.Info("in force since before the start", zap.String("kind", string(o.Kind)), zap.String("name", o.Name),
+			zap.String("value", o.Value), zap.String("by", o.By), zap.String("why", o.Why), zap.Time("since", o.Since))
+	}
+	return nil
 }
 
 // errNoCertificate cannot happen with a configuration that was checked.
@@ -116,6 +161,9 @@ func (a *app) warn(warnings config.Errors) {
 	}
 }
 
+// filesChanged is who asks for a reload when it is nobody.
+const filesChanged = "change of files"
+
 // watch follows the files of the configuration in force.
 func (a *app) watch(ctx context.Context) {
 	ctx, a.unwatch = context.WithCancel(ctx)
@@ -124,6 +172,7 @@ func (a *app) watch(ctx context.Context) {
 		log := a.log.Named("tls")
 		a.watching.Go(func() {
 			files.Watch(ctx, func(err error) {
+				a.history.Add(admin.NewReload(admin.ReloadedCertificates, filesChanged, time.Now(), 0, err))
 				if err != nil {
 					log.Error("certificates not reloaded, the old ones stay", zap.Error(err))
 					return
@@ -135,6 +184,7 @@ func (a *app) watch(ctx context.Context) {
 	set, log := a.inForce.routing.Set, a.log.Named("table")
 	a.watching.Go(func() {
 		err := set.Watch(ctx, func(r source.Result) {
+			a.history.Add(admin.NewReload(admin.ReloadedTable, filesChanged, r.At.Add(-r.Took), r.Stats.Rows, r.Err))
 			if r.Err != nil {
 				log.Error("table not reloaded, the old one stays", zap.Error(r.Err))
 				return
@@ -156,30 +206,35 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 	defer cancel()
 
 	prepared := make(chan prepared, 1)
-	busy, again := false, false
+	var waiting, underway []reloadRequest // those that a reload answers, all at once
 	prepare := func() {
-		busy, again = true, false
-		inForce := a.inForce.routing
-		preparing.Go(func() { prepared <- a.prepare(ctx, inForce) })
+		underway, waiting = waiting, nil
+		inForce, force := a.inForce.routing, slices.ContainsFunc(underway, func(r reloadRequest) bool { return r.force })
+		preparing.Go(func() { prepared <- a.prepare(ctx, inForce, force) })
+	}
+	// What changed since a reload began counts too: a request that comes meanwhile
+	// is one more reload.
+	request := func(r reloadRequest) {
+		if waiting = append(waiting, r); underway == nil {
+			prepare()
+		}
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return a.shutdown(ctx, signals)
 		case sig := <-signals:
-			switch {
-			case sig != syscall.SIGHUP:
+			if sig != syscall.SIGHUP {
 				a.log.Info("shutting down", zap.Stringer("signal", sig))
 				return a.shutdown(ctx, signals)
-			case busy:
-				again = true // what changed since the reload began counts too
-			default:
-				prepare()
 			}
+			request(reloadRequest{by: sigHUP})
+		case r := <-a.requests:
+			request(r)
 		case p := <-prepared:
-			a.apply(ctx, p)
-			busy = false
-			if again {
+			a.finish(underway, p.began, a.apply(ctx, p))
+			underway = nil
+			if len(waiting) > 0 {
 				prepare()
 			}
 		case err := <-a.failed:
@@ -197,6 +252,7 @@ const sameSignal = 100 * time.Millisecond
 // BYE, and get time until shutdown.timeout. A signal meanwhile ends it at once.
 func (a *app) shutdown(ctx context.Context, signals <-chan os.Signal) error {
 	began := time.Now()
+	close(a.stopping)
 	a.unwatch()
 	timeout := a.inForce.conf.Shutdown.Timeout.V
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
@@ -228,4 +284,5 @@ func (a *app) close() {
 	_ = a.server.Close()
 	a.serving.Wait()
 	a.watching.Wait()
+	a.admin.stop()
 }

@@ -29,7 +29,7 @@ that give up protection are named, and do no harm to the exit code.`,
   imapgate check -c imapgate.yaml && systemctl reload imapgate`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			l, err := load(cmd.Context(), path, noHandshakes, nil)
+			l, err := load(cmd.Context(), path, noHandshakes, nil, false)
 			if err != nil {
 				return err
 			}

@@ -22,7 +22,7 @@ import (
 const demoPassword = "imapgate"
 
 // demoPorts are where the demo listens on 127.0.0.1; 0 lets the system choose.
-type demoPorts struct{ tls, startTLS int }
+type demoPorts struct{ tls, startTLS, admin int }
 
 func newDemo() *cobra.Command {
 	var ports demoPorts
@@ -40,7 +40,7 @@ bob@example.org on mail2, and their mail says so. The password is "imapgate".`,
   imapgate demo --tls-port 2993 --starttls-port 2143`,
 		Args: arguments(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, p := range []int{ports.tls, ports.startTLS} {
+			for _, p := range []int{ports.tls, ports.startTLS, ports.admin} {
 				if p < 0 || p > 65535 {
 					return usageError("%d is no port", p)
 				}
@@ -50,6 +50,7 @@ bob@example.org on mail2, and their mail says so. The password is "imapgate".`,
 	}
 	cmd.Flags().IntVar(&ports.tls, "tls-port", 1993, "`port` for TLS from the first byte")
 	cmd.Flags().IntVar(&ports.startTLS, "starttls-port", 1143, "`port` for STARTTLS")
+	cmd.Flags().IntVar(&ports.admin, "admin-port", 9143, "`port` of the web page")
 	return cmd
 }
 
@@ -94,8 +95,10 @@ backends:
 route:
   tables: [users.map]
 login: {default_domain: example.org}
+admin: {socket: admin.sock, http: "127.0.0.1:%d"}
+state_dir: .
 log: {format: console}
-`, ports.tls, ports.startTLS, backends.address("mail1"), backends.address("mail2"))
+`, ports.tls, ports.startTLS, backends.address("mail1"), backends.address("mail2"), ports.admin)
 	table := `# user               target  options
 alice@example.org    mail1   login=alice@example.org
 bob@example.org      mail2   login=bob@example.org
@@ -121,7 +124,7 @@ func demoHelp(a *app, backends *demoBackends) string {
 	return strings.NewReplacer(
 		"TLS_ADDRESS", address("implicit"), "STARTTLS_ADDRESS", address("starttls"),
 		"MAIL1_ADDRESS", backends.address("mail1"), "MAIL2_ADDRESS", backends.address("mail2"),
-		"CONFIG", a.path,
+		"CONFIG", a.path, "ADMIN_ADDRESS", a.admin.address(),
 	).Replace(`imapgate demo: a proxy with two IMAP servers behind it, all in memory.
 
   clients connect to  TLS_ADDRESS (TLS) and STARTTLS_ADDRESS (STARTTLS)
@@ -145,9 +148,12 @@ Speak IMAP yourself:
   c FETCH 1:* ENVELOPE
   d LOGOUT
 
-It runs with an ordinary configuration, until it ends:
+Watch and change it, in a browser at http://ADMIN_ADDRESS or here:
 
-  imapgate lookup -c CONFIG bob@example.org
+  imapgate status -c CONFIG
+  imapgate who -c CONFIG
+  imapgate drain -c CONFIG mail2 --why "to see what happens"
+  imapgate lookup -c CONFIG bob@example.org --explain
 
 Ctrl-C ends it. The log follows.
 
@@ -164,7 +170,7 @@ func demoError(err error) error {
 	for _, m := range mistakes {
 		lines = append(lines, fmt.Sprintf("%s: %v", m.Msg, m.Err))
 	}
-	return &exitError{exitFailed, fmt.Errorf("%s (choose other ports with --tls-port and --starttls-port)", strings.Join(slices.Compact(lines), "; "))}
+	return &exitError{exitFailed, fmt.Errorf("%s (choose other ports with --tls-port, --starttls-port and --admin-port)", strings.Join(slices.Compact(lines), "; "))}
 }
 
 // demoBackends are the servers of the demo.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,7 +28,7 @@ func runningDemo(t *testing.T) (printed, tlsAddress, startTLSAddress string) {
 	var log bytes.Buffer // read after the end only
 	exit := make(chan int, 1)
 	go func() {
-		exit <- run(ctx, []string{"demo", "--tls-port", "0", "--starttls-port", "0"}, in, &log)
+		exit <- run(ctx, []string{"demo", "--tls-port", "0", "--starttls-port", "0", "--admin-port", "0"}, in, &log)
 		in.Close()
 	}()
 	t.Cleanup(func() {
@@ -127,12 +128,33 @@ func TestDemoPrintsWhatToType(t *testing.T) {
 			t.Errorf("not printed: %s", want)
 		}
 	}
-	m := regexp.MustCompile(`imapgate lookup -c (\S+) (\S+)`).FindStringSubmatch(printed)
+	m := regexp.MustCompile(`imapgate lookup -c (\S+) (\S+) --explain`).FindStringSubmatch(printed)
 	if m == nil {
 		t.Fatal("no lookup is printed")
 	}
-	if code, stdout, stderr := command(t, "lookup", "-c", m[1], m[2]); code != exitOK || !strings.Contains(stdout, "mail2") {
-		t.Errorf("lookup: exit code %d\n%s%s", code, stdout, stderr)
+	for _, args := range [][]string{
+		{"lookup", "-c", m[1], m[2]},
+		{"lookup", "-c", m[1], m[2], "--explain"},
+		{"status", "-c", m[1]},
+		{"backends", "-c", m[1]},
+		{"drain", "-c", m[1], "mail2"},
+		{"ready", "-c", m[1], "mail2"},
+	} {
+		if code, stdout, stderr := command(t, args...); code != exitOK || !strings.Contains(stdout, "mail2") && args[0] != "status" {
+			t.Errorf("%s: exit code %d\n%s%s", args[0], code, stdout, stderr)
+		}
+	}
+	page := regexp.MustCompile(`browser at (\S+) `).FindStringSubmatch(printed)
+	if page == nil {
+		t.Fatal("no web page is printed")
+	}
+	response, err := http.Get(page[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if kind := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || !strings.HasPrefix(kind, "text/html") {
+		t.Errorf("the page: %s, %s", response.Status, kind)
 	}
 	if info, err := os.Stat(filepath.Dir(m[1])); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("the demo's directory: %v, %v", info.Mode(), err)
@@ -145,7 +167,7 @@ func TestDemoWithPortsInUse(t *testing.T) {
 	_, startTLSPort, _ := strings.Cut(startTLSAddress, ":")
 	code, stdout, stderr := command(t, "demo", "--tls-port", tlsPort, "--starttls-port", startTLSPort)
 	want := "imapgate: cannot listen on " + tlsAddress + ": address already in use; cannot listen on " + startTLSAddress +
-		": address already in use (choose other ports with --tls-port and --starttls-port)\n"
+		": address already in use (choose other ports with --tls-port, --starttls-port and --admin-port)\n"
 	if code != exitFailed || stdout != "" || stderr != want {
 		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
 	}

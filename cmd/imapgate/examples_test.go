@@ -41,7 +41,10 @@ func installExample(t *testing.T, name string) (path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFiles(t, dir, map[string]string{"ca.pem": string(caPEM), "client-ca.pem": string(caPEM), "master.secret": "imapgate\n"})
+	writeFiles(t, dir, map[string]string{
+		"ca.pem": string(caPEM), "client-ca.pem": string(caPEM), "master.secret": "imapgate\n", "probe.secret": "imapgate\n",
+		"admin.tokens": "prometheus 0123456789abcdef\n",
+	})
 	for _, pair := range [][2]string{{"fullchain.pem", "privkey.pem"}, {"example.com.pem", "example.com.key"}, {"client.pem", "client.key"}} {
 		cert, key := proxytest.WritePair(t, t.TempDir(), "pair", ca.Issue(t, proxytest.CertOptions{}))
 		if err := os.Rename(cert, filepath.Join(dir, "tls", pair[0])); err != nil {
@@ -51,7 +54,8 @@ func installExample(t *testing.T, name string) (path string) {
 			t.Fatal(err)
 		}
 	}
-	writeFiles(t, dir, map[string]string{name: strings.ReplaceAll(string(text), "/etc/imapgate/", dir+"/")})
+	places := strings.NewReplacer("/etc/imapgate/", dir+"/", "/var/lib/imapgate", dir)
+	writeFiles(t, dir, map[string]string{name: places.Replace(string(text))})
 	return filepath.Join(dir, name)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"imapgate/cmd/imapgate/internal/admin"
 	"imapgate/cmd/imapgate/internal/config"
 )
 
@@ -12,29 +13,46 @@ import (
 type loaded struct {
 	conf    *config.Compiled
 	routing *config.Routing
+	tokens  *admin.Tokens // nil: none are needed
 }
 
 // load reads everything that a configuration file names. It changes nothing;
 // check does the same as a reload because both call it. inForce is what a reload
-// replaces, nil otherwise. The error tells of all mistakes.
-func load(ctx context.Context, path string, get config.GetCertificate, inForce *config.Routing) (*loaded, error) {
+// replaces, nil otherwise; with force, a table may have lost most of its rows. The
+// error tells of all mistakes.
+func load(ctx context.Context, path string, get config.GetCertificate, inForce *config.Routing, force bool) (*loaded, error) {
 	parsed, err := config.Load(path, config.System())
 	if err != nil {
 		return nil, err
 	}
 	conf, err := parsed.Compile(get)
-	routing, tableErr := parsed.LoadTable(ctx, inForce)
-	if err == nil && tableErr == nil {
+	tokens, tokenErr := loadTokens(parsed)
+	routing, tableErr := parsed.LoadTable(ctx, inForce, force)
+	if err == nil && tokenErr == nil && tableErr == nil {
 		conf.Proxy.Router = routing.Table
 		conf.Proxy.Health = routing.Table.State()
-		return &loaded{conf, routing}, nil
+		return &loaded{conf, routing, tokens}, nil
 	}
-	var all, more config.Errors
-	if err != nil && !errors.As(err, &all) {
-		return nil, err
+	var all config.Errors
+	for _, err := range []error{err, tokenErr, tableErr} {
+		var more config.Errors
+		if err != nil && !errors.As(err, &more) {
+			return nil, err
+		}
+		all = append(all, more...)
 	}
-	if tableErr != nil && !errors.As(tableErr, &more) {
-		return nil, tableErr
+	return nil, all
+}
+
+// loadTokens reads the tokens of the admin API.
+func loadTokens(parsed *config.Parsed) (*admin.Tokens, error) {
+	path := parsed.TokenPath()
+	if path == "" {
+		return nil, nil //nolint:nilnil // none is an answer
 	}
-	return nil, append(all, more...)
+	tokens, err := admin.ReadTokens(path)
+	if err != nil {
+		return nil, parsed.Fail(parsed.Admin.TokenFile.Pos, err, "admin.token_file cannot be used")
+	}
+	return tokens, nil
 }

@@ -15,36 +15,46 @@ import (
 )
 
 func newLookup() *cobra.Command {
-	var path, output string
+	var ask asking
+	var explain bool
 	cmd := &cobra.Command{
 		Use:   "lookup USER",
 		Short: "Say where a user lives",
 		Long: `Say which backend a user is sent to, and why. The answer comes from the
-configuration and the table files, not from a running server, so that a change
-can be tried before it is put in force.
+configuration and the table files, so that a change can be tried before it is put
+in force.
+
+With --explain it comes from the running imapgate, which also knows about sessions,
+pins, holds, and backends that are down or drained: each backend that was considered
+is listed, with why it does not serve the user. --socket asks it too.
 
 USER is a name as a client would type it: it is lower-cased, gets the default
 domain and loses a master user's suffix just as in a login. The exit code is 4
 when there is no such user.`,
 		Example: `  imapgate lookup alice@example.org
+  imapgate lookup --explain alice@example.org
   imapgate lookup -c new.yaml -o json bob | jq -r .backend`,
-		Args: arguments("USER"),
+		Args:              arguments("USER"),
+		ValidArgsFunction: ask.complete(userNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkOutput(output); err != nil {
+			if err := checkOutput(ask.output); err != nil {
 				return err
 			}
-			a, err := lookup(cmd.Context(), path, args[0])
+			if explain || cmd.Flags().Changed("socket") {
+				return ask.explain(cmd, args[0])
+			}
+			a, err := lookup(cmd.Context(), ask.config, args[0])
 			switch {
 			case err != nil:
 				return err
-			case output == "json":
+			case ask.output == "json":
 				return writeJSON(cmd.OutOrStdout(), a)
 			}
 			return a.print(cmd.OutOrStdout())
 		},
 	}
-	configFlag(cmd, &path)
-	outputFlag(cmd, &output)
+	ask.flags(cmd)
+	cmd.Flags().BoolVar(&explain, "explain", false, "ask the running imapgate, and say what was considered")
 	return cmd
 }
 
@@ -68,7 +78,7 @@ func lookup(ctx context.Context, path, typed string) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	routing, err := parsed.LoadTable(ctx, nil)
+	routing, err := parsed.LoadTable(ctx, nil, false)
 	if err != nil {
 		return nil, err
 	}

@@ -22,16 +22,21 @@ New here? "imapgate demo" runs a proxy with two servers and some mail, in memory
 and prints what to type to read it. Then write a configuration, try it with
 "imapgate check", ask it who lives where with "imapgate lookup", and serve.
 
+The commands that ask and change a running imapgate talk to it through its unix
+socket, admin.socket in the configuration: give them the same -c as serve, or
+--socket. With -o json they print what the API answered.
+
 Exit codes:
   0  ok
   1  failed
   2  wrong usage, or a bad configuration
-  3  no server to talk to
+  3  no running imapgate to talk to
   4  not found`,
 		Example: `  imapgate demo
   imapgate check -c imapgate.yaml
-  imapgate lookup -c imapgate.yaml alice@example.org
-  imapgate serve -c imapgate.yaml`,
+  imapgate serve -c imapgate.yaml
+  imapgate status
+  imapgate drain mail2 --why "kernel update" --deadline 30m`,
 		Args:          unknownCommand,
 		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		SilenceUsage:  true, // after a run-time error the usage only hides it
@@ -42,7 +47,23 @@ Exit codes:
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usageError("%w; see %q", err, cmd.CommandPath()+" -h")
 	})
-	root.AddCommand(newServe(), newCheck(), newLookup(), newDemo(), newVersion())
+	for _, group := range []struct {
+		id, title string
+		commands  []*cobra.Command
+	}{
+		{"serve", "Serving:", []*cobra.Command{newServe(), newCheck(), newDemo()}},
+		{"ask", "Asking a running imapgate:", []*cobra.Command{newStatus(), newBackends(), newWho(), newLookup(), newDiff(), newCert()}},
+		{"change", "Changing it:", []*cobra.Command{
+			newDrain(), newMaint(), newReady(), newWeight(), newMove(), newPin(), newUnpin(), newHold(), newRelease(), newKick(), newReload(),
+		}},
+	} {
+		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})
+		for _, cmd := range group.commands {
+			cmd.GroupID = group.id
+			root.AddCommand(cmd)
+		}
+	}
+	root.AddCommand(newVersion())
 	return root
 }
 

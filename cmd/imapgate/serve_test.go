@@ -22,6 +22,7 @@ type plant struct {
 	tls      string   // more keys of tls
 	backends *demoBackends
 	extra    string // more backends
+	tail     string // more sections
 }
 
 func newPlant(t *testing.T) *plant {
@@ -59,7 +60,7 @@ backends:
   mail2: {address: %q, tls: starttls, tls_name: localhost, ca: authority.pem}
 %sroute: {tables: [users.map]}
 log: {format: json}
-`, p.tls, p.backends.address("mail1"), p.backends.address("mail2"), p.extra)
+%s`, p.tls, p.backends.address("mail1"), p.backends.address("mail2"), p.extra, p.tail)
 	writeFiles(t, p.dir, map[string]string{"imapgate.yaml": b.String()})
 }
 

@@ -15,6 +15,8 @@ func (p *Parsed) check() {
 	p.checkPools()
 	p.checkRoute()
 	p.checkLogin()
+	p.checkHealth()
+	p.checkAdmin()
 }
 
 // fail notes a mistake, unless the value could not be read in the first place.
@@ -212,6 +214,9 @@ func (p *Parsed) warnings() Errors {
 		case b.Verify.V == "none":
 			warnings.fail("", b.Verify.Pos, "", "the certificate of backend %s is not verified (verify: none): whoever is on the path can read passwords", name)
 		}
+	}
+	if a := p.Admin; a != nil && a.HTTP.Given() && !isLoopback(a.HTTP.V) {
+		warnings.fail("", a.HTTP.Pos, "", "admin.http %s gets tokens in clear text: put TLS in front of it", a.HTTP.V)
 	}
 	return warnings.errs
 }

@@ -74,6 +74,8 @@ func (p *Parsed) Compile(get GetCertificate) (*Compiled, error) {
 		e := &p.Backends[i]
 		out.Proxy.Backends[e.Name.V] = c.backend(e.Name.V, &e.V)
 	}
+	out.Proxy.Check, out.Proxy.Checks = c.checks()
+	c.stateDir()
 	if len(c.errs) > 0 {
 		return nil, c.errs.sorted()
 	}
@@ -90,6 +92,12 @@ type compiler struct {
 // fail notes that something outside the file is not as the file says.
 func (c *compiler) fail(at Pos, err error, format string, args ...any) {
 	c.errs = append(c.errs, &Error{File: c.name, Pos: at, Msg: fmt.Sprintf(format, args...), Err: err})
+}
+
+// Fail returns the error of something outside the file that is not as the file
+// says.
+func (p *Parsed) Fail(at Pos, err error, msg string) error {
+	return Errors{{File: p.name, Pos: at, Msg: msg, Err: err}}
 }
 
 // path returns the file that a value names.
@@ -307,7 +315,7 @@ func (c *compiler) login() proxy.Config {
 		TLSTimeout:      l.TLSTimeout.V,
 		BackendTimeout:  l.BackendTimeout.V,
 		ConnectTimeout:  l.ConnectTimeout.V,
-		Check:           proxy.Check{Interval: l.ProbeInterval.V},
+		CloseSpread:     c.CloseSpread.V,
 		MaxFailures:     l.MaxFailures.V,
 		FailureDelay:    l.FailureDelay.V,
 		FailureDelayMax: l.FailureDelayMax.V,

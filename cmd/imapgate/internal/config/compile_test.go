@@ -153,7 +153,7 @@ func TestTables(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r, err := p.LoadTable(t.Context(), inForce)
+		r, err := p.LoadTable(t.Context(), inForce, false)
 		return r, filepath.Dir(path) + "/", err
 	}
 	const head = "listen: [{address: ':143', tls: none}]\nbackends: {mail1: {address: 'a:143', tls: none}}\n"

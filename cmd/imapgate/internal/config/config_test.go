@@ -114,7 +114,7 @@ func TestMistakes(t *testing.T) {
 		"empty value":          {base + "log: {level: }\n", `x.yaml:4:14: log.level is empty (expected debug, info, warn or error)`},
 		"duplicate key":        {base + "log: {level: info, level: warn}\n", `x.yaml:4:20: key "level" comes twice in log (the first is in line 4)`},
 		"duplicate section":    {base + "route: {default: mail1}\n", `x.yaml:4:1: key "route" comes twice in the file (the first is in line 3)`},
-		"key of another place": {base + "timeout: 5s\n", `x.yaml:4:1: unknown key "timeout" ("timeout" is a key of login or shutdown)`},
+		"key of another place": {base + "timeout: 5s\n", `x.yaml:4:1: unknown key "timeout" ("timeout" is a key of pools.NAME.health, login or health)`},
 		"key of nothing":       {base + "log: {colour: x}\n", `x.yaml:4:7: unknown key "colour" in log (expected format or level)`},
 		"merge key":            {base + "<<: {}\n", `x.yaml:4:1: unknown key "<<" (merge keys are not used here; write the keys out)`},
 		"tag":                  {base + "log: {level: !!str info}\n", `x.yaml:4:14: log.level: tags such as !!str are not used here (remove it)`},
@@ -134,6 +134,13 @@ func TestMistakes(t *testing.T) {
 		"pool without members": {base + "pools: {all: {}}\n", `x.yaml:4:9: pools.all.backends is missing (add it: a list like [a, b])`},
 		"pool like a backend":  {base + "pools: {mail1: {backends: [mail2]}}\n", `x.yaml:4:9: pool "mail1" is called like a backend (choose another name: routes name backends and pools alike)`},
 		"member twice":         {base + "pools: {all: {backends: [mail1, mail1]}}\n", `x.yaml:4:33: pool all: backend "mail1" comes twice (remove one of them)`},
+		"admin of nothing":     {base + "admin: {}\n", `x.yaml:4:1: admin says nothing: there would be no API (add socket: FILE, http: ADDRESS, or both)`},
+		"API for everybody":    {base + "admin: {http: \":9143\"}\n", `x.yaml:4:15: admin.http: everybody who reaches :9143 could end sessions (add token_file, or listen on 127.0.0.1)`},
+		"tokens for nothing":   {base + "admin: {socket: s, token_file: t}\n", `x.yaml:4:32: admin.token_file has no effect without admin.http (remove it)`},
+		"long socket":          {base + "admin: {socket: /" + strings.Repeat("x", 107) + "}\n", `x.yaml:4:17: admin.socket: the path of a socket has at most 107 bytes (choose a shorter path)`},
+		"probe alone":          {base + "health: {user: probe}\n", `x.yaml:4:16: user without password_file (add password_file)`},
+		"password alone":       {base + "pools: {all: {backends: [mail1], health: {password_file: x}}}\n", `x.yaml:4:58: password_file without user (add user)`},
+		"watched twice":        {base + "pools: {a: {backends: [mail1], health: {rise: 1}}, b: {backends: [mail1], health: {rise: 2}}}\n", `x.yaml:4:75: pool b: health is given for backend mail1 already, by pool a (remove one of them)`},
 		"unlike any backend":   {base + "pools: {all: {backends: [zzz]}}\n", `x.yaml:4:26: pool all: "zzz" is no backend (expected mail1 or mail2)`},
 	} {
 		t.Run(name, func(t *testing.T) {

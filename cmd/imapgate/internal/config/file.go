@@ -41,8 +41,14 @@ type File struct {
 	Pools    []Entry[Pool]    `key:"pools" names:"name" help:"Sets of backends, by name."`
 	Route    Route            `key:"route" need:"true" help:"Who lives where."`
 	Login    Login            `key:"login" help:"What happens before a login has succeeded."`
-	Shutdown Shutdown         `key:"shutdown" help:"How serving ends."`
-	Log      Log              `key:"log" help:"What is written to standard error."`
+	Health   Health           `key:"health" help:"How backends are watched."`
+
+	CloseSpread Value[time.Duration] `key:"close_spread" default:"30s" help:"Over how long many sessions are ended (of a dead backend, at the deadline of a drain), so that their clients do not come back all at once."`
+
+	Admin    *Admin        `key:"admin" help:"The API for operators and monitoring, with metrics and a web page; absent: there is none, and most commands have nobody to talk to."`
+	StateDir Value[string] `key:"state_dir" as:"file" help:"The directory where changes of operators are kept, in overrides.json; absent: a restart forgets them."`
+	Shutdown Shutdown      `key:"shutdown" help:"How serving ends."`
+	Log      Log           `key:"log" help:"What is written to standard error."`
 }
 
 // Listen is one listening address.
@@ -107,6 +113,30 @@ type Pool struct {
 	Pos      Pos
 	Backends []Value[string] `key:"backends" as:"name" need:"true" help:"The members."`
 	Shared   Value[bool]     `key:"shared" default:"false" help:"Any member serves any user (shared storage), so that the next one takes over when one cannot be reached."`
+	Health   *PoolHealth     `key:"health" help:"How its members are watched, where that differs from the other backends."`
+}
+
+// Health is how backends are watched.
+type Health struct {
+	Pos          Pos
+	Interval     Value[time.Duration] `key:"interval" as:"interval" default:"10s" help:"Between looks at each backend; 0s: only failed logins show that one is down."`
+	Timeout      Value[time.Duration] `key:"timeout" help:"How long one look may take; absent: login.connect_timeout."`
+	Rise         Value[int]           `key:"rise" min:"1" max:"100" default:"2" help:"Good looks in a row after which a backend is up again."`
+	Fall         Value[int]           `key:"fall" min:"1" max:"100" default:"3" help:"Bad looks in a row after which it is down."`
+	User         Value[string]        `key:"user" as:"text" help:"Each look logs this user in; absent: it ends at the greeting and the capabilities."`
+	PasswordFile Value[string]        `key:"password_file" as:"file" help:"The file that holds the user's password, and nothing else."`
+}
+
+// PoolHealth is how the members of a pool are watched. What is not given is as for
+// all backends.
+type PoolHealth struct {
+	Pos          Pos
+	Interval     Value[time.Duration] `key:"interval" as:"interval" help:"As in health."`
+	Timeout      Value[time.Duration] `key:"timeout" help:"As in health."`
+	Rise         Value[int]           `key:"rise" min:"1" max:"100" help:"As in health."`
+	Fall         Value[int]           `key:"fall" min:"1" max:"100" help:"As in health."`
+	User         Value[string]        `key:"user" as:"text" help:"As in health."`
+	PasswordFile Value[string]        `key:"password_file" as:"file" help:"As in health."`
 }
 
 // Route says who lives where.
@@ -115,6 +145,8 @@ type Route struct {
 	Tables    []Value[string] `key:"tables" as:"file" help:"Files that say where users and domains live."`
 	Default   Value[string]   `key:"default" as:"name" help:"The backend or pool of everybody else; absent: unknown users are refused."`
 	MaxShrink Value[int]      `key:"max_shrink" min:"1" max:"100" default:"50" help:"A reload that would drop more than this percentage of the rows is refused."`
+
+	Affinity Value[time.Duration] `key:"affinity" as:"interval" default:"15m" help:"How long a user of a shared pool stays with a backend after the last session ended; 0s: not at all."`
 }
 
 // Login is about connections before their login has succeeded.
@@ -124,7 +156,6 @@ type Login struct {
 	TLSTimeout      Value[time.Duration]   `key:"tls_timeout" default:"10s" help:"One TLS handshake with a client."`
 	BackendTimeout  Value[time.Duration]   `key:"backend_timeout" default:"30s" help:"A login at a backend, retries included."`
 	ConnectTimeout  Value[time.Duration]   `key:"connect_timeout" default:"5s" help:"From connecting to a backend to its greeting."`
-	ProbeInterval   Value[time.Duration]   `key:"probe_interval" as:"interval" default:"30s" help:"Between looks at the capabilities of each backend; 0s: only logins learn them."`
 	MaxFailures     Value[int]             `key:"max_failures" min:"1" max:"1000" default:"10" help:"Failed logins after which a client is disconnected."`
 	FailureDelay    Value[time.Duration]   `key:"failure_delay" default:"1s" help:"What the first failed login of a client address waits; it doubles with every further one."`
 	FailureDelayMax Value[time.Duration]   `key:"failure_delay_max" default:"15s" help:"The longest such delay."`
@@ -138,6 +169,14 @@ type Login struct {
 	Greeting        Value[string]          `key:"greeting" as:"text" default:"IMAP server ready." help:"The text of the greeting."`
 	ID              []Entry[Value[string]] `key:"id" names:"text" as:"text" help:"The answer to the ID command; absent: NIL."`
 	Capabilities    []Value[string]        `key:"capabilities" as:"atom" help:"Pins the capabilities before login; absent: they follow the backends."`
+}
+
+// Admin is the API for operators and monitoring.
+type Admin struct {
+	Pos       Pos
+	Socket    Value[string] `key:"socket" as:"file" help:"A unix socket for its owner and group: what commands talk to."`
+	HTTP      Value[string] `key:"http" as:"listen" help:"An address for browsers and Prometheus; without token_file a loopback one."`
+	TokenFile Value[string] `key:"token_file" as:"file" help:"Holds the bearer tokens that are accepted on http, one on each line, behind a name for the log."`
 }
 
 // Shutdown is how serving ends.

@@ -3,6 +3,9 @@ package config
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
 
 	"imapgate/route"
 	"imapgate/route/source"
@@ -17,11 +20,12 @@ type Routing struct {
 
 // LoadTable reads the table's sources into a new table. inForce is the routing
 // that the new one is to replace, nil at the start: a table that lost too many
-// of its rows is refused. The error is of type Errors, but for that of ctx.
+// of its rows is refused, unless force says that this is meant. The error is of
+// type Errors, but for that of ctx.
 //
 // It is a table of its own because connections that began under the old
 // configuration know the old backends only.
-func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing) (*Routing, error) {
+func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing, force bool) (*Routing, error) {
 	def := p.definition()
 	sources, errs := p.sources()
 	if len(errs) > 0 {
@@ -32,7 +36,7 @@ func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing) (*Routing, err
 		table = inForce.Table.Successor() // compares with what it replaces, and knows who has sessions where
 	}
 	r := &Routing{Table: table, Set: source.NewSet(table), Names: def.Names}
-	if err := r.Set.Load(ctx, def, sources, false); err != nil {
+	if err := r.Set.Load(ctx, def, sources, force); err != nil {
 		return nil, p.tableErrors(ctx, err)
 	}
 	return r, nil
@@ -40,7 +44,10 @@ func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing) (*Routing, err
 
 // definition is what the configuration itself says about routes.
 func (p *Parsed) definition() route.Definition {
-	def := route.Definition{Default: p.Route.Default.V, Names: p.names(), MaxShrink: p.Route.MaxShrink.V}
+	def := route.Definition{Default: p.Route.Default.V, Names: p.names(), MaxShrink: p.Route.MaxShrink.V, Affinity: p.Route.Affinity.V}
+	if def.Affinity == 0 {
+		def.Affinity = -1 // none; 0 would be the table's default
+	}
 	for i := range p.Backends {
 		e := &p.Backends[i]
 		def.Backends = append(def.Backends, route.Backend{Name: e.Name.V, Address: e.V.Address.V, Weight: e.V.Weight.V})
@@ -61,6 +68,50 @@ func (p *Parsed) sources() ([]source.Source, Errors) {
 		}
 	}
 	return list, c.errs.sorted()
+}
+
+// LoadCandidate makes a table with the text of one that is not in force, in the
+// place of the table file that replaces names: by its path, or by its last
+// element. "" is the file that is called like the candidate, or the only one. The
+// table knows nothing of what happens at run time.
+func (p *Parsed) LoadCandidate(ctx context.Context, name string, text io.Reader, replaces string) (*route.Table, error) {
+	replaced, err := p.replacedTable(name, replaces)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := route.Parse(name, text)
+	errs := []error{err}
+	for i, t := range p.Route.Tables {
+		if i == replaced {
+			continue
+		}
+		more, err := source.NewFile(p.path(t)).Read(ctx)
+		rows, errs = append(rows, more...), append(errs, err)
+	}
+	if err := route.JoinErrors(errs...); err != nil {
+		return nil, err
+	}
+	table := route.New()
+	return table, table.Load(p.definition(), rows, true)
+}
+
+// replacedTable returns the index of a table file.
+func (p *Parsed) replacedTable(name, replaces string) (int, error) {
+	is := func(t Value[string], called string) bool {
+		return called == t.V || called == p.path(t) || filepath.Base(called) == called && called == filepath.Base(t.V)
+	}
+	for i, t := range p.Route.Tables {
+		if replaces != "" && is(t, replaces) || replaces == "" && is(t, filepath.Base(name)) {
+			return i, nil
+		}
+	}
+	switch {
+	case replaces != "":
+		return 0, fmt.Errorf("the configuration has no table %s", replaces)
+	case len(p.Route.Tables) > 1:
+		return 0, fmt.Errorf("the configuration has %d tables: say which one %s would replace", len(p.Route.Tables), name)
+	}
+	return 0, nil // the only one; or there is none, and it would be the first
 }
 
 // tableErrors gives the mistakes in a table the form of those in the

@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"imapgate/route"
+)
+
+// collector tells what is looked up when somebody asks.
+type collector struct {
+	s *Server
+
+	build, rows, loaded, up, admin, weight, overrides, saved, expiry, reloaded, waiting *prometheus.Desc
+}
+
+func newCollector(s *Server) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+	}
+	return &collector{
+		s:         s,
+		build:     desc("build_info", "What is running; the value is 1.", "version", "revision", "goversion"),
+		rows:      desc("table_rows", "Rows of the routing table in force.", "kind"),
+		loaded:    desc("table_last_success_timestamp_seconds", "When the routing table in force was loaded."),
+		up:        desc("backend_up", "Whether a backend works, as checks found.", "backend"),
+		admin:     desc("backend_admin_state", "What people decided about a backend: 1 for the state that it is in.", "backend", "state"),
+		weight:    desc("backend_weight", "The weight of a backend that is in effect.", "backend"),
+		overrides: desc("overrides", "Changes of people that are in force.", "kind"),
+		saved:     desc("overrides_saved", "Whether the changes of people would survive a restart."),
+		expiry:    desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
+		reloaded:  desc("config_last_reload_successful", "Whether the configuration, the tables and the certificates in force are what their files say."),
+		waiting:   desc("connections_active", "Clients that are connected and have not logged in."),
+	}
+}
+
+// Describe implements [prometheus.Collector].
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.overrides, c.saved, c.expiry, c.reloaded, c.waiting} {
+		ch <- d
+	}
+}
+
+// Collect implements [prometheus.Collector].
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	e := c.s.look()
+	gauge(c.build, 1, e.Status.Build.Version, e.Status.Build.Revision, e.Status.Build.Go)
+	gauge(c.rows, float64(e.Status.Table.Users), "user")
+	gauge(c.rows, float64(e.Status.Table.Domains), "domain")
+	gauge(c.loaded, seconds(e.Status.Table.LoadedAt))
+	for _, b := range e.Backends {
+		gauge(c.up, truth(b.Up), b.Name)
+		for _, state := range []route.Admin{route.AdminReady, route.AdminDrain, route.AdminMaint} {
+			gauge(c.admin, truth(b.Admin == state), b.Name, string(state))
+		}
+		gauge(c.weight, float64(b.Weight), b.Name)
+	}
+	o := e.Status.Overrides
+	for kind, n := range map[route.OverrideKind]int{
+		route.OverrideAdmin: o.Admin, route.OverrideWeight: o.Weight, route.OverridePin: o.Pin, route.OverrideHold: o.Hold,
+	} {
+		gauge(c.overrides, float64(n), string(kind))
+	}
+	gauge(c.saved, truth(o.File != "" && o.Error == ""))
+	for name, at := range c.s.expiries() {
+		gauge(c.expiry, seconds(at), name)
+	}
+	gauge(c.reloaded, truth(c.s.History.OK()))
+	gauge(c.waiting, float64(e.Status.Connections))
+}
+
+// expiries returns when certificates expire, by the first name of each: the
+// earlier where an RSA and an ECDSA certificate share it.
+func (s *Server) expiries() map[string]time.Time {
+	first := make(map[string]time.Time)
+	files := s.Site.InForce().Certificates
+	if files == nil {
+		return first
+	}
+	for _, info := range files.Info() {
+		name := info.Cert
+		if len(info.Names) > 0 {
+			name = info.Names[0]
+		}
+		if at, ok := first[name]; !ok || info.NotAfter.Before(at) {
+			first[name] = info.NotAfter
+		}
+	}
+	return first
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// seconds is a time as Prometheus has it; 0 is never.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}

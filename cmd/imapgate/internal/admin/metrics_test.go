@@ -1,0 +1,158 @@
+package admin
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// busy has counted something of everything.
+func busy(t *testing.T) *fake {
+	t.Helper()
+	f := newFake(t)
+	f.login(t, "alice@example.org", "192.0.2.1:4001")
+	m := f.Metrics
+	m.Accepted(":993")
+	m.Handshake(":993", "TLS 1.3", "ok")
+	m.Handshake(":993", "", "failed")
+	m.Authenticated("PLAIN", "ok", 30*time.Millisecond)
+	m.Routed("user")
+	m.BackendConnected("old", 2*time.Millisecond)
+	m.BackendFailed("new", "connect")
+	m.SessionStarted("old")
+	m.SessionEnded("old", 100, 2000)
+	f.table.State().SetHealth("new", false, "connect")
+	f.post(t, "/v1/backends/mail1/drain", "{}")
+	f.post(t, "/v1/backends/mail2/weight", `{"weight":7}`)
+	f.post(t, "/v1/users/alice/pin", `{"backend":"old"}`)
+	return f
+}
+
+func TestMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := busy(t)
+		problems, err := testutil.GatherAndLint(f.Metrics.gatherer(f.Server))
+		if err != nil || len(problems) > 0 {
+			t.Errorf("lint: %v, %v", problems, err)
+		}
+		code, body := f.ask(http.MethodGet, "/metrics", "")
+		if code != http.StatusOK {
+			t.Fatalf("%d %s", code, body)
+		}
+		var got []string
+		for line := range strings.Lines(body) {
+			if strings.HasPrefix(line, "imapgate_") && !strings.Contains(line, "_bucket{") {
+				got = append(got, strings.TrimSpace(line))
+			}
+		}
+		want := strings.Split(strings.TrimSpace(`
+imapgate_auth_attempts_total{mechanism="PLAIN",result="ok"} 1
+imapgate_auth_duration_seconds_sum 0.03
+imapgate_auth_duration_seconds_count 1
+imapgate_backend_admin_state{backend="mail1",state="drain"} 1
+imapgate_backend_admin_state{backend="mail1",state="maint"} 0
+imapgate_backend_admin_state{backend="mail1",state="ready"} 0
+imapgate_backend_admin_state{backend="mail2",state="drain"} 0
+imapgate_backend_admin_state{backend="mail2",state="maint"} 0
+imapgate_backend_admin_state{backend="mail2",state="ready"} 1
+imapgate_backend_admin_state{backend="mail3",state="drain"} 0
+imapgate_backend_admin_state{backend="mail3",state="maint"} 0
+imapgate_backend_admin_state{backend="mail3",state="ready"} 1
+imapgate_backend_admin_state{backend="new",state="drain"} 0
+imapgate_backend_admin_state{backend="new",state="maint"} 0
+imapgate_backend_admin_state{backend="new",state="ready"} 1
+imapgate_backend_admin_state{backend="old",state="drain"} 0
+imapgate_backend_admin_state{backend="old",state="maint"} 0
+imapgate_backend_admin_state{backend="old",state="ready"} 1
+imapgate_backend_connect_duration_seconds_sum{backend="old"} 0.002
+imapgate_backend_connect_duration_seconds_count{backend="old"} 1
+imapgate_backend_errors_total{backend="new",reason="connect"} 1
+imapgate_backend_up{backend="mail1"} 1
+imapgate_backend_up{backend="mail2"} 1
+imapgate_backend_up{backend="mail3"} 1
+imapgate_backend_up{backend="new"} 0
+imapgate_backend_up{backend="old"} 1
+imapgate_backend_weight{backend="mail1"} 100
+imapgate_backend_weight{backend="mail2"} 7
+imapgate_backend_weight{backend="mail3"} 200
+imapgate_backend_weight{backend="new"} 100
+imapgate_backend_weight{backend="old"} 100
+imapgate_build_info{goversion="go1.26",revision="",version="v1.2.3"} 1
+imapgate_config_last_reload_successful 1
+imapgate_connections_active 3
+imapgate_connections_total{listener=":993"} 1
+imapgate_overrides{kind="admin"} 1
+imapgate_overrides{kind="hold"} 0
+imapgate_overrides{kind="pin"} 1
+imapgate_overrides{kind="weight"} 1
+imapgate_overrides_saved 1
+imapgate_route_decisions_total{reason="user"} 1
+imapgate_session_bytes_total{direction="from_backend"} 2000
+imapgate_session_bytes_total{direction="from_client"} 100
+imapgate_sessions_active{backend="mail1"} 0
+imapgate_sessions_active{backend="mail2"} 0
+imapgate_sessions_active{backend="mail3"} 0
+imapgate_sessions_active{backend="new"} 0
+imapgate_sessions_active{backend="old"} 1
+imapgate_sessions_total{backend="mail1"} 0
+imapgate_sessions_total{backend="mail2"} 0
+imapgate_sessions_total{backend="mail3"} 0
+imapgate_sessions_total{backend="new"} 0
+imapgate_sessions_total{backend="old"} 2
+imapgate_table_last_success_timestamp_seconds 9.466848e+08
+imapgate_table_rows{kind="domain"} 1
+imapgate_table_rows{kind="user"} 2
+imapgate_tls_handshakes_total{listener=":993",result="failed",version=""} 1
+imapgate_tls_handshakes_total{listener=":993",result="ok",version="TLS 1.3"} 1
+`), "\n")
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		for _, secret := range []string{"alice", "192.0.2.1"} {
+			if strings.Contains(body, secret) {
+				t.Errorf("%s is in the metrics", secret)
+			}
+		}
+		if !strings.Contains(body, "go_goroutines ") || !strings.Contains(body, "process_open_fds ") {
+			t.Error("nothing of the process itself")
+		}
+	})
+}
+
+func TestRatesForgetWhatIsLongAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := NewMetrics()
+		at := func(want float64) {
+			t.Helper()
+			if got := m.loginRate("a", time.Now()); got != want {
+				t.Errorf("%s: %g a second, want %g", time.Now().UTC().Format(time.TimeOnly), got, want)
+			}
+		}
+		at(0)
+		for range 5 {
+			m.SessionStarted("a")
+			m.SessionStarted("b")
+		}
+		at(0) // this second is not over
+		<-time.After(time.Second)
+		at(0.5)
+		if got := m.loginRate("", time.Now()); got != 1 {
+			t.Errorf("all: %g", got)
+		}
+		<-time.After(9 * time.Second)
+		m.SessionStarted("a")
+		at(0.5)
+		<-time.After(time.Second)
+		at(0.1)
+		<-time.After(time.Hour)
+		at(0)
+		m.SessionStarted("a")
+		<-time.After(time.Second)
+		at(0.1)
+	})
+}

@@ -1,0 +1,213 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+
+	"imapgate/proxy"
+)
+
+// Options are the parts of a [Server]. All are needed, but for those that say
+// otherwise.
+type Options struct {
+	Proxy   Proxy
+	Site    Site
+	Metrics *Metrics
+	History *History
+	Log     *zap.Logger // nil: logs nothing
+
+	Build         Build
+	Config        string // the configuration file
+	OverridesFile string // where route.State keeps changes; "": nowhere
+}
+
+// Server serves the API. Use [New] to make one. Its methods are safe for
+// concurrent use; nothing runs before Serve.
+type Server struct {
+	// Static after construction.
+	Options
+	log     *zap.Logger
+	started time.Time
+	local   http.Handler // for the unix socket
+	remote  http.Handler // for TCP
+	diffing chan struct{}
+
+	tokens atomic.Pointer[Tokens] // nil: TCP needs none
+
+	wg sync.WaitGroup // listeners, and what ends sessions
+
+	mu      sync.Mutex
+	moving  map[string]struct{} // users of moves under way
+	leaving map[string]*leaving // backends that sessions are ended of
+	closed  bool
+
+	watchers atomic.Int32 // requests for events
+	viewMu   sync.Mutex
+	view     view
+}
+
+// New returns a server that shows and changes what o names.
+func New(o Options) (*Server, error) {
+	s := &Server{
+		Options: o, log: o.Log, started: time.Now().UTC(),
+		moving: make(map[string]struct{}), leaving: make(map[string]*leaving), diffing: make(chan struct{}, 1),
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	mux, err := s.routes()
+	if err != nil {
+		return nil, err
+	}
+	local := http.NewServeMux()
+	local.Handle("/", mux)
+	for path, profile := range map[string]http.HandlerFunc{
+		"": pprof.Index, "cmdline": pprof.Cmdline, "profile": pprof.Profile, "symbol": pprof.Symbol, "trace": pprof.Trace,
+	} {
+		local.HandleFunc("GET /debug/pprof/"+path, func(w http.ResponseWriter, r *http.Request) {
+			setDeadline(w, time.Time{})
+			profile(w, r)
+		})
+	}
+	s.local = s.guard(local)
+	s.remote = s.guard(s.checkHost(s.authenticate(mux)))
+	return s, nil
+}
+
+// routes returns all that TCP and the socket have in common.
+func (s *Server) routes() (*http.ServeMux, error) {
+	mux := http.NewServeMux()
+	methods := make(map[string]string) // allowed, by path
+	for _, e := range endpoints() {
+		mux.HandleFunc(e.method+" "+e.path, func(w http.ResponseWriter, r *http.Request) { s.serve(e, w, r) })
+		methods[e.path] = e.method
+	}
+	for path, h := range s.others() {
+		mux.Handle("GET "+path, h)
+		methods[path] = http.MethodGet
+	}
+	for path, method := range methods {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", method)
+			s.fail(w, r, failf(http.StatusMethodNotAllowed, "%s is not allowed here, %s is", r.Method, method))
+		})
+	}
+	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, failf(http.StatusNotFound, "there is no %s", r.URL.Path))
+	})
+	page, err := webPage()
+	if err != nil {
+		return nil, err
+	}
+	mux.Handle("/", page)
+	return mux, nil
+}
+
+// others returns what speaks something else than JSON, by path. All of it is GET.
+func (s *Server) others() map[string]http.Handler {
+	return map[string]http.Handler{
+		"/v1/events":       http.HandlerFunc(s.events),
+		"/v1/openapi.yaml": http.HandlerFunc(serveOpenAPI),
+		"/healthz":         http.HandlerFunc(s.healthz),
+		"/readyz":          http.HandlerFunc(s.readyz),
+		"/metrics": promhttp.HandlerFor(s.Metrics.gatherer(s), promhttp.HandlerOpts{
+			MaxRequestsInFlight: maxScrapes,
+		}),
+	}
+}
+
+const (
+	maxScrapes = 4 // of metrics at the same time
+
+	headerTimeout   = 5 * time.Second
+	idleTimeout     = 2 * time.Minute
+	shutdownTimeout = 2 * time.Second
+	maxHeader       = 64 << 10
+)
+
+// Serve serves on the listeners until ctx ends, and closes them. When it returns,
+// nothing runs any more. The error is that of a listener that failed.
+func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
+	requests, cancel := context.WithCancel(ctx)
+	defer cancel()
+	servers := make([]*http.Server, 0, len(listeners))
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		errorLog, err := zap.NewStdLogAt(s.log, zap.DebugLevel)
+		if err != nil {
+			return err
+		}
+		server := &http.Server{
+			Handler:           s.handler(l),
+			ReadHeaderTimeout: headerTimeout,
+			IdleTimeout:       idleTimeout,
+			MaxHeaderBytes:    maxHeader,
+			ErrorLog:          errorLog,
+			BaseContext:       func(net.Listener) context.Context { return requests },
+			ConnContext:       withPeer,
+		}
+		servers = append(servers, server)
+		s.log.Info("admin API", zap.Stringer("address", l.Addr()))
+		s.wg.Go(func() {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	s.stopLeaving()
+	for _, server := range servers {
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+		if server.Shutdown(shutdown) != nil {
+			_ = server.Close()
+		}
+		cancel()
+	}
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) handler(l *Listener) http.Handler {
+	if l.local {
+		return s.local
+	}
+	return s.remote
+}
+
+// guard bounds the time of a request, and refuses what a browser sends at the
+// bidding of another site.
+func (s *Server) guard(next http.Handler) http.Handler {
+	p := http.NewCrossOriginProtection()
+	p.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.fail(w, r, failf(http.StatusForbidden, "the request comes from another site"))
+	}))
+	protected := p.Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setDeadline(w, time.Now().Add(callTimeout))
+		protected.ServeHTTP(w, r)
+	})
+}
+
+// setDeadline bounds what is left of a request. The zero time lifts the bound; a
+// read deadline that passed would also cancel the request's context.
+func setDeadline(w http.ResponseWriter, deadline time.Time) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(deadline)
+	_ = control.SetWriteDeadline(deadline)
+}
+
+var _ Proxy = (*proxy.Server)(nil)

@@ -1,0 +1,66 @@
+package admin
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"imapgate/proxy"
+	"imapgate/route"
+	"imapgate/tlsconf"
+)
+
+// Proxy is what the API needs of a [proxy.Server].
+type Proxy interface {
+	Sessions() []proxy.SessionInfo
+	Kick(ctx context.Context, match func(proxy.SessionInfo) bool, o proxy.KickOptions) (int, error)
+	Listening() []string
+	Connections() int
+	Draining() bool
+}
+
+// Site is the rest of a running imapgate: its configuration, which reloads
+// replace. Its methods are safe for concurrent use.
+type Site interface {
+	// InForce returns what the last successful reload put in force.
+	InForce() InForce
+
+	// Reload reads the configuration and all that it names again. The error holds
+	// every mistake; then everything is as it was.
+	Reload(ctx context.Context, o ReloadOptions) (Reload, error)
+
+	// Compare reads rows and says what they would change.
+	Compare(ctx context.Context, c Candidate) (route.Diff, error)
+}
+
+// InForce is what is in force of the configuration. Immutable.
+type InForce struct {
+	Table        *route.Table
+	Names        route.Names
+	CloseSpread  time.Duration  // over which many sessions are ended
+	Certificates *tlsconf.Files // nil: none
+}
+
+// ReloadOptions say how to reload.
+type ReloadOptions struct {
+	Force bool   // a table may lose more rows than it should
+	By    string // who asks
+}
+
+// Candidate is the text of a table that is not in force.
+type Candidate struct {
+	Name string // of the file, for messages
+	Rows io.Reader
+
+	// Replaces names the table file of the configuration that the candidate would
+	// replace; "" is the one with the same name, or the only one.
+	Replaces string
+
+	Limit int // of rows that are listed
+}
+
+// Mistakes is an error that is several.
+type Mistakes interface {
+	error
+	Unwrap() []error
+}

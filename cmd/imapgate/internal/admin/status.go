@@ -1,0 +1,234 @@
+package admin
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"imapgate/route"
+)
+
+func parseQuery(raw string) (url.Values, error) {
+	query, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, failf(http.StatusBadRequest, "bad query: %v", err)
+	}
+	return query, nil
+}
+
+func (s *Server) status(*call) (*Status, error) {
+	e := s.look()
+	return &e.Status, nil
+}
+
+func (s *Server) backends(*call) (*Backends, error) {
+	e := s.look()
+	return &Backends{Now: e.Status.Now, Backends: e.Backends, Pools: e.Pools}, nil
+}
+
+// look returns all that can be told without a look at each session.
+func (s *Server) look() Event {
+	now := time.Now().UTC()
+	in := s.Site.InForce()
+	e := Event{Backends: []Backend{}, Pools: append([]route.PoolStatus{}, in.Table.Pools()...)}
+	stats := in.Table.Stats()
+	st := Status{
+		Now: now, Build: s.Build, PID: os.Getpid(), Started: s.started, Config: s.Config,
+		Draining: s.Proxy.Draining(), Listeners: append([]string{}, s.Proxy.Listening()...), Connections: s.Proxy.Connections(),
+		LoginsPerSecond: s.Metrics.loginRate("", now),
+		Table:           TableStatus{Users: stats.Users, Domains: stats.Domains, Generation: stats.Generation, LoadedAt: stats.LoadedAt.UTC()},
+		Overrides:       OverrideCounts{File: s.OverridesFile},
+	}
+	for _, b := range in.Table.Backends() {
+		e.Backends = append(e.Backends, s.backend(b, now))
+		st.Sessions += b.Sessions
+		st.Users += b.Users
+		st.Backends.add(b)
+	}
+	for _, o := range in.Table.State().Overrides() {
+		st.Overrides.add(o.Kind)
+	}
+	if err := in.Table.State().SaveError(); err != nil {
+		st.Overrides.Error = err.Error()
+	}
+	if last := s.History.List(); len(last) > 0 {
+		st.Reload = &last[0]
+	}
+	st.Missing = s.missing(in.Table)
+	st.Ready = len(st.Missing) == 0
+	e.Status = st
+	return e
+}
+
+func (s *Server) backend(b route.BackendStatus, now time.Time) Backend {
+	b.HealthSince = b.HealthSince.UTC()
+	out := Backend{BackendStatus: b, LoginsPerSecond: s.Metrics.loginRate(b.Name, now)}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l := s.leaving[b.Name]; l != nil && l.deadline.After(now) {
+		out.Deadline = l.deadline.UTC()
+	}
+	return out
+}
+
+func (c *BackendCounts) add(b route.BackendStatus) {
+	if b.Up {
+		c.Up++
+	} else {
+		c.Down++
+	}
+	switch b.Admin {
+	case route.AdminDrain:
+		c.Drain++
+	case route.AdminMaint:
+		c.Maint++
+	case route.AdminReady:
+	}
+}
+
+func (c *OverrideCounts) add(kind route.OverrideKind) {
+	switch kind {
+	case route.OverrideAdmin:
+		c.Admin++
+	case route.OverrideWeight:
+		c.Weight++
+	case route.OverridePin:
+		c.Pin++
+	case route.OverrideHold:
+		c.Hold++
+	}
+}
+
+// missing returns what keeps the proxy from serving new clients.
+func (s *Server) missing(t *route.Table) []string {
+	missing := []string{}
+	add := func(is bool, what string) {
+		if is {
+			missing = append(missing, what)
+		}
+	}
+	up := func(b route.BackendStatus) bool { return b.Up && b.Admin != route.AdminMaint }
+	add(s.Proxy.Draining(), "it is shutting down")
+	add(len(s.Proxy.Listening()) == 0, "no listener is open")
+	loaded := t.Stats().Generation > 0
+	add(!loaded, "no routing table is loaded")
+	add(loaded && !slices.ContainsFunc(t.Backends(), up), "no backend is up")
+	return missing
+}
+
+// healthz says that the process answers.
+func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
+	writeText(w, http.StatusOK, "ok\n")
+}
+
+// readyz says whether new clients should be sent here, and if not, why.
+func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
+	missing := s.missing(s.Site.InForce().Table)
+	if len(missing) == 0 {
+		writeText(w, http.StatusOK, "ready\n")
+		return
+	}
+	writeText(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, ", ")+"\n")
+}
+
+func writeText(w http.ResponseWriter, code int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = fmt.Fprint(w, text)
+}
+
+func (s *Server) overrides(c *call) (*Overrides, error) {
+	list := s.Site.InForce().Table.State().Overrides()
+	if kind := route.OverrideKind(c.URL.Query().Get("kind")); kind != "" {
+		switch kind {
+		case route.OverrideAdmin, route.OverrideWeight, route.OverridePin, route.OverrideHold:
+		default:
+			return nil, failf(http.StatusBadRequest, "kind=%q is not admin, weight, pin or hold", kind)
+		}
+		list = slices.DeleteFunc(list, func(o route.Override) bool { return o.Kind != kind })
+	}
+	return &Overrides{Now: time.Now().UTC(), Overrides: list}, nil
+}
+
+func (s *Server) certificates(*call) (*Certificates, error) {
+	out := &Certificates{Now: time.Now().UTC(), Certificates: []Certificate{}}
+	files := s.Site.InForce().Certificates
+	if files == nil {
+		return out, nil
+	}
+	for _, info := range files.Info() {
+		cert := Certificate{
+			File: info.Cert, Names: append([]string{}, info.Names...), KeyType: info.KeyType,
+			NotBefore: info.NotBefore, NotAfter: info.NotAfter, Problem: info.Warning(out.Now),
+		}
+		if info.Problem != nil {
+			cert.Problem = info.Problem.Error()
+		}
+		out.Certificates = append(out.Certificates, cert)
+	}
+	return out, nil
+}
+
+// route explains where a user is sent.
+func (s *Server) route(c *call) (*Route, error) {
+	in := s.Site.InForce()
+	typed := c.PathValue("user")
+	user, master := in.Names.Split(typed)
+	key := in.Names.Key(user)
+	p, err := in.Table.Explain(key)
+	out := &Route{
+		Now: time.Now().UTC(), User: user, Master: master, Key: key,
+		Pool: p.Pool, Reason: p.Reason.String(), Source: p.Source, Login: cmp.Or(p.Login, user), Failover: []string{},
+		Slot: p.Slot, Candidates: append([]route.Candidate{}, p.Candidates...),
+	}
+	unavailable, ok := errors.AsType[*route.UnavailableError](err)
+	switch {
+	case ok:
+		out.Unavailable = unavailable.Error()
+	case err != nil:
+		return nil, lookupError(key, err)
+	}
+	if master != "" {
+		out.Login += in.Names.MasterSeparator + master
+	}
+	if len(p.Backends) > 0 {
+		out.Backend = p.Backends[0]
+		out.Failover = append(out.Failover, p.Backends[1:]...)
+	}
+	for _, b := range in.Table.Backends() {
+		if b.Name == out.Backend {
+			out.Address = b.Address
+		}
+	}
+	if p.Reason == route.ReasonPin || p.Held {
+		for _, o := range in.Table.State().Overrides() {
+			switch {
+			case o.Name != key:
+			case o.Kind == route.OverridePin:
+				out.Pin = &o
+			case o.Kind == route.OverrideHold:
+				out.Hold = &o
+			}
+		}
+	}
+	out.Sessions = s.sessionsOf(in.Table.State(), key)
+	return out, nil
+}
+
+// lookupError is the error of a user who could not be found.
+func lookupError(key string, err error) error {
+	switch {
+	case errors.Is(err, route.ErrUnknownUser):
+		return failf(http.StatusNotFound, "unknown user: there is no row for %s, none for its domain, and no default", key)
+	case errors.Is(err, route.ErrNotLoaded):
+		return failf(http.StatusServiceUnavailable, "%s", err.Error())
+	}
+	return fmt.Errorf("look up %s: %w", key, err)
+}
