@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"time"
 
@@ -238,7 +239,7 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 	if fail != nil {
 		// A client that comes with its login in the last second gives the backend
 		// no time to answer.
-		fail.ours = fail.ours || ctx.Err() != nil || deadline.Sub(began) < c.cfg.ConnectTimeout
+		fail.ours = fail.ours || ctx.Err() != nil || isTimeout(fail.err) && deadline.Sub(began) < c.cfg.ConnectTimeout
 		return nil, fail
 	}
 	fail = bc.login(c, a, deadline)
@@ -253,6 +254,10 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 		return nil, fail
 	}
 	return bc, nil
+}
+
+func isTimeout(err error) bool {
+	return errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // noteBackend counts a failed attempt that is the backend's fault, and logs one

@@ -17,9 +17,15 @@ import (
 func TestChallengeThatTheClientLeavesOpen(t *testing.T) {
 	t.Parallel()
 	for name, leave := range map[string]func(*client){
-		"closes":     func(c *client) { _ = c.nc.Close() },
-		"resets":     func(c *client) { c.nc.(*proxytest.Conn).Abort() },
-		"is silent":  func(c *client) { time.Sleep(time.Minute) },
+		"closes": func(c *client) { _ = c.nc.Close() },
+		"resets": func(c *client) {
+			nc, ok := c.nc.(*proxytest.Conn)
+			if !ok {
+				c.t.Fatalf("a client on %T", c.nc)
+			}
+			nc.Abort()
+		},
+		"is silent":  func(*client) { time.Sleep(time.Minute) },
 		"half-sends": func(c *client) { c.send("AQ"); _ = c.nc.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {

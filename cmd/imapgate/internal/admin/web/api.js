@@ -23,9 +23,16 @@ export class APIError extends Error {
 export class API {
   #askToken;
   #asking = null;
+  #declined = false;
 
   constructor(askToken) {
     this.#askToken = askToken;
+  }
+
+  // askAgain lets the next request ask for a token although nobody gave one when
+  // they were asked before.
+  askAgain() {
+    this.#declined = false;
   }
 
   get(path, query) {
@@ -107,12 +114,18 @@ export class API {
   // newToken asks for a token unless another request did so meanwhile.
   async #newToken(used) {
     if (sessionStorage.getItem(tokenKey) !== used) return;
-    this.#asking ??= this.#askToken(Boolean(used)).finally(() => {
-      this.#asking = null;
-    });
-    const token = await this.#asking;
-    if (!token) throw new APIError(401, "A token is needed.");
-    sessionStorage.setItem(tokenKey, token);
+    if (!this.#declined) {
+      this.#asking ??= this.#askToken(Boolean(used)).finally(() => {
+        this.#asking = null;
+      });
+      const token = await this.#asking;
+      if (token) {
+        sessionStorage.setItem(tokenKey, token);
+        return;
+      }
+      this.#declined = true;
+    }
+    throw new APIError(401, "A token is needed.");
   }
 }
 

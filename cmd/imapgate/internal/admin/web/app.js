@@ -316,7 +316,10 @@ document.addEventListener("click", (event) => {
 });
 
 byID("kick-found").addEventListener("click", () => confirm.ask(changes.kickFound(api, query, found.total)));
-byID("retry").addEventListener("click", () => live.retry());
+byID("retry").addEventListener("click", () => {
+  api.askAgain();
+  live.retry();
+});
 
 // Ages grow and the countdown runs without any event.
 setInterval(() => {

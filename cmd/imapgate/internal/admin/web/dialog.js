@@ -22,7 +22,7 @@ export class Confirm {
     this.#onDone = onDone;
     byID("action-cancel").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => {
-      this.#question = null;
+      if (!this.#dialog.open) this.#question = null; // else the next one is asked already
     });
     this.#form.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -90,6 +90,9 @@ describe("a token", () => {
     await page.getByText("does not accept this token").waitFor();
     await page.keyboard.press("Escape");
     await page.getByRole("alert").getByText("A token is needed").waitFor();
+    await page.getByRole("searchbox", { name: "User" }).fill("somebody"); // a request of another kind
+    await page.locator("#sessions-body").getByText("A token is needed").waitFor();
+    assert.equal(await page.getByRole("dialog", { name: "Token" }).isVisible(), false);
     await page.getByRole("button", { name: "Enter token" }).click();
     await page.getByRole("textbox", { name: "Token" }).fill(fake.token);
     await page.keyboard.press("Enter");
