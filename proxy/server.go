@@ -154,6 +154,10 @@ func (s *Server) start(base context.Context, l *Listener, nc net.Conn) {
 	if s.closed {
 		s.mu.Unlock()
 		cancel()
+		if l.TLS != TLSImplicit { // else there is nobody to talk to in IMAP yet
+			_ = nc.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+			_, _ = nc.Write([]byte("* BYE " + endShutdown.text + "\r\n"))
+		}
 		_ = nc.Close()
 		return
 	}
