@@ -94,10 +94,15 @@ func (c *conn) noRoute(ctx context.Context, err error) *failure {
 		c.srv.wait(ctx, c.srv.rejected.value())
 		return rejected(resultUnknownUser, err)
 	}
-	f := unavailable("login/route", "route", err)
-	if down, ok := errors.AsType[*route.UnavailableError](err); ok {
-		f.backend, f.reason = down.Backend, "down"
+	down, ok := errors.AsType[*route.UnavailableError](err)
+	if !ok {
+		return unavailable("login/route", "route", err)
 	}
+	f := unavailable("login/route", "down", err)
+	if c.srv.live.isWrong(down.Backend) {
+		f = misconfigured("login/route", "down", err)
+	}
+	f.backend = down.Backend
 	return f
 }
 

@@ -61,6 +61,7 @@ type liveBackend struct {
 	caps []string // before login; nil: never heard
 
 	down      bool
+	wrong     bool          // the last look found what only the operator can mend
 	suspect   bool          // it should be down, but most of its pool looks that way
 	since     time.Time     // of the last change
 	good, bad int           // looks in a row
@@ -300,6 +301,7 @@ func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slot
 		if fail != nil {
 			s.metrics.BackendFailed(b.Name, fail.reason)
 		}
+		s.live.noteWrong(b, fail)
 		v := unchanged
 		if fail == nil || !fail.ours {
 			v = s.judge(ctx, cfg, b, fail, func() verdict { return s.live.looked(b, ck, fail == nil, time.Now(), pools) })
@@ -460,6 +462,23 @@ func (l *liveBackends) upWithin(b *Backend, d time.Duration) bool {
 	defer l.mu.Unlock()
 	live := l.of(b)
 	return live != nil && (!live.down || time.Since(live.since) < d)
+}
+
+// noteWrong notes whether a look failed for what only the operator can mend.
+func (l *liveBackends) noteWrong(b *Backend, fail *failure) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if live := l.of(b); live != nil {
+		live.wrong = fail != nil && fail.result == resultMisconfigured
+	}
+}
+
+// isWrong says whether a backend is down for what only the operator can mend.
+func (l *liveBackends) isWrong(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	live := l.backends[name]
+	return live != nil && live.down && live.wrong
 }
 
 // isDown says whether a backend is down, or not configured any more: nobody may
