@@ -295,7 +295,7 @@ func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
 		if f.reply.Code != "INUSE" && f.reply.Code != "LIMIT" {
 			c.failed++ // some servers say ALERT for a wrong password
 		}
-	case resultOK, resultUnavailable, resultMisconfigured, resultCannot, resultCancelled, resultPrivacy:
+	case resultOK, resultUnavailable, resultMisconfigured, resultCannot, resultCancelled:
 	}
 	if f.client != nil {
 		return f.client

@@ -56,16 +56,15 @@ type result string
 
 const (
 	resultOK            result = "ok"
-	resultRejected      result = "rejected"       // by the backend: wrong password
-	resultInvalid       result = "invalid"        // names or secrets that no backend is shown
-	resultUnknownUser   result = "unknown_user"   // no row and no default
-	resultForbidden     result = "forbidden"      // authzid without being a master user
-	resultRefused       result = "refused"        // by the backend, with a code of its own
-	resultUnavailable   result = "unavailable"    // a dependency failed
-	resultMisconfigured result = "misconfigured"  // certificates, STARTTLS, loops, routes
-	resultCannot        result = "no_mechanism"   // the backend lacks the mechanism
-	resultCancelled     result = "cancelled"      // by the client, or bad base64
-	resultPrivacy       result = "privacy_needed" // login before TLS
+	resultRejected      result = "rejected"      // by the backend: wrong password
+	resultInvalid       result = "invalid"       // names or secrets that no backend is shown
+	resultUnknownUser   result = "unknown_user"  // no row and no default
+	resultForbidden     result = "forbidden"     // authzid without being a master user
+	resultRefused       result = "refused"       // by the backend, with a code of its own
+	resultUnavailable   result = "unavailable"   // a dependency failed
+	resultMisconfigured result = "misconfigured" // certificates, STARTTLS, loops, routes
+	resultCannot        result = "no_mechanism"  // the backend lacks the mechanism
+	resultCancelled     result = "cancelled"     // by the client, or bad base64
 )
 
 // failure is a login that did not succeed: what the client is told, and what
