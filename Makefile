@@ -25,11 +25,19 @@ WEBTEST      = cmd/imapgate/internal/admin/webtest
 WEB_PACKAGES = chromium=chromium nodejs=node npm=npm openssl=openssl \
 	fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
+# What imapgate is measured beside, likewise, and how: empty means all.
+PEERS   = nginx=nginx libnginx-mod-mail=/usr/lib/nginx/modules/ngx_mail_module.so \
+	haproxy=haproxy dovecot-imapd=/usr/lib/dovecot/imap
+ROUNDS  ?= 5
+TARGETS ?=
+TESTS   ?=
+SAMPLES ?=
+
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-web race fuzz lint fmt cover bench packages
+.PHONY: help build run test test-web race fuzz lint fmt cover bench bench-peers packages
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 build: ## build ./imapgate, a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o imapgate ./cmd/imapgate
@@ -69,6 +77,11 @@ cover: packages ## run all tests; print what they cover and write coverage.out
 
 bench: ## run the benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
+
+bench-peers: build ## measure beside nginx, HAProxy and Dovecot; ROUNDS=5 TARGETS= TESTS= SAMPLES=FILE
+	@$(MAKE) --no-print-directory packages PACKAGES='$(PEERS)'
+	CGO_ENABLED=0 $(GO) build -trimpath -o imapload ./cmd/imapload
+	./imapload bench --rounds $(ROUNDS) --targets '$(TARGETS)' --tests '$(TESTS)' --samples '$(SAMPLES)'
 
 # Installs those of PACKAGES that are missing, where it can. What remains
 # missing is an error in CI; elsewhere it is left to the tests that need it.

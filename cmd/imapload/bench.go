@@ -36,11 +36,9 @@ Tests:   ` + strings.Join(bench.TestNames(), ", "),
   imapload bench --targets imapgate,haproxy --tests idle1000,idle10000 --samples samples.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			self, err := os.Executable()
-			if err != nil {
+			if o.Self, err = os.Executable(); err != nil {
 				return err
 			}
-			o.Self = []string{self}
 			o.Progress = cmd.ErrOrStderr()
 			if path != "" {
 				file, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // as asked for

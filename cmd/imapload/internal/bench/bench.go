@@ -18,8 +18,8 @@ import (
 
 // Options is what a benchmark is told.
 type Options struct {
-	Self     []string // the command line that runs imapload
-	Imapgate string   // the path of the imapgate that is measured
+	Self     string // the path of imapload, for what is started
+	Imapgate string // the path of the imapgate that is measured
 	Rounds   int
 	Targets  []string // of TargetNames; empty: all
 	Tests    []string // of TestNames; empty: all
@@ -78,7 +78,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if len(r.cpus) < 2 {
 		return errors.New("this needs two CPUs: one for the proxy, one for load and backend")
 	}
-	if r.layout, err = newLayout(ctx); err != nil {
+	if r.layout, err = newLayout(ctx, o.Self); err != nil {
 		return err
 	}
 	defer func() { _ = r.layout.remove() }()
@@ -92,8 +92,6 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	describeMachine(ctx, out, some)
 	return r.samples.report(out)
 }
-
-func (r *run) self() []string { return append([]string(nil), r.Self...) }
 
 // shared says whether a target with that many cores leaves none for the load.
 func (r *run) shared(cores int) bool { return len(r.cpus) < 2*cores }

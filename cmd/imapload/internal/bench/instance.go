@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +41,7 @@ type instance struct {
 }
 
 // start starts a target and its backend.
-func (r *run) start(ctx context.Context, t target, s setup) (in *instance, err error) {
+func (r *run) start(ctx context.Context, t target, s setup) (started *instance, err error) {
 	dir, err := os.MkdirTemp(r.layout.dir, t.name+"-")
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func (r *run) start(ctx context.Context, t target, s setup) (in *instance, err e
 	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // servers that give up root have to get in
 		return nil, err
 	}
-	in = &instance{run: r, target: t, setup: s, dir: dir}
+	in := &instance{run: r, target: t, setup: s, dir: dir}
 	defer func() {
 		if err != nil {
 			in.stop()
@@ -62,12 +63,15 @@ func (r *run) start(ctx context.Context, t target, s setup) (in *instance, err e
 			return nil, fmt.Errorf("%s: %w", t.name, err)
 		}
 	}
-	return in, pause(ctx, startRest)
+	if !r.Quick {
+		err = pause(ctx, startRest)
+	}
+	return in, err
 }
 
 func (in *instance) startBackend(ctx context.Context) error {
 	l := in.run.layout
-	args := append(in.run.self(), "backend", "--control", l.control,
+	args := append(l.self("backend"), "backend", "--control", l.control,
 		"--listen", strings.Join(l.backends(l.backendPort), ","), "--tls-listen", strings.Join(l.backends(l.backendTLSPort), ","),
 		"--cert", l.cert, "--key", l.key, "--delay", in.setup.delay.String())
 	cpus := in.run.loadCPUs(in.setup)
@@ -122,7 +126,7 @@ func (in *instance) startProxy(ctx context.Context) error {
 		return started.await(ctx, address)
 	}
 	if in.target.authHTTP {
-		args := append(in.run.self(), "authhttp", "--listen", l.authHTTP, "--backends", strings.Join(p.Backends, ","))
+		args := append(l.self("authhttp"), "authhttp", "--listen", l.authHTTP, "--backends", strings.Join(p.Backends, ","))
 		if err := start("authhttp.log", l.authHTTP, args...); err != nil {
 			return fmt.Errorf("auth_http: %w", err)
 		}
@@ -150,8 +154,8 @@ func (p *process) await(ctx context.Context, address string) error {
 
 // stop ends the target and the backend, and removes their files.
 func (in *instance) stop() {
-	for i := len(in.processes) - 1; i >= 0; i-- {
-		in.processes[i].stop()
+	for _, p := range slices.Backward(in.processes) {
+		p.stop()
 	}
 	if in.backend != nil {
 		in.backend.stop()
@@ -161,7 +165,7 @@ func (in *instance) stop() {
 
 // load runs one measurement.
 func (in *instance) load(ctx context.Context, t test, more ...string) (*load.Result, error) {
-	args := append(in.run.self(), t.kind, "--address", in.address, "--source", sources)
+	args := append(in.run.layout.self("load"), t.kind, "--address", in.address, "--source", sources)
 	if in.setup.rows > 0 {
 		args = append(args, "--users", strconv.Itoa(in.setup.rows))
 	}

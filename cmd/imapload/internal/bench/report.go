@@ -164,14 +164,12 @@ func describeMachine(ctx context.Context, out io.Writer, all []target) {
 		}
 	}
 	_, _ = fmt.Fprintf(out, "\n%s, %d × %s, %s\n", time.Now().Format(time.DateOnly), runtime.NumCPU(), cpu, runtime.Version())
-	flags := map[string]string{ours: "version", "nginx": "-v", "haproxy": "-v", "dovecot": "--version"}
 	for _, t := range all {
 		path, err := t.find()
-		flag := flags[t.name]
-		if err != nil || flag == "" {
+		if err != nil || t.version == "" {
 			continue
 		}
-		version, _ := exec.CommandContext(ctx, path, flag).CombinedOutput() //nolint:gosec // what was measured
+		version, _ := exec.CommandContext(ctx, path, t.version).CombinedOutput() //nolint:gosec // what was measured
 		line, _, _ := strings.Cut(strings.TrimSpace(string(version)), "\n")
 		_, _ = fmt.Fprintf(out, "%s: %s\n", t.name, line)
 	}

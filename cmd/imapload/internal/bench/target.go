@@ -18,6 +18,7 @@ type target struct {
 	name       string
 	template   string // of its configuration; "": the backend itself, with TLS
 	program    string // looked for in PATH and where Debian has servers
+	version    string // what makes it print that
 	arguments  func(p parameters, conf string) []string
 	bigBuffers bool
 	authHTTP   bool // it needs that beside it
@@ -40,15 +41,15 @@ func haproxyArguments(_ parameters, conf string) []string { return []string{"-db
 func targets(imapgate string) []target {
 	return []target{
 		{
-			name: ours, template: "imapgate.yaml", program: imapgate, backendTLS: true, admin: true,
+			name: ours, template: "imapgate.yaml", program: imapgate, version: "version", backendTLS: true, admin: true,
 			arguments: func(_ parameters, conf string) []string { return []string{"serve", "-c", conf} },
 		},
-		{name: "nginx", template: "nginx.conf", program: "nginx", arguments: nginxArguments, authHTTP: true, peer: true},
-		{name: "nginx-buf64", template: "nginx.conf", program: "nginx", arguments: nginxArguments, authHTTP: true, peer: true, bigBuffers: true},
-		{name: "haproxy", template: "haproxy.cfg", program: "haproxy", arguments: haproxyArguments, backendTLS: true, peer: true},
-		{name: "haproxy-buf64", template: "haproxy.cfg", program: "haproxy", arguments: haproxyArguments, backendTLS: true, peer: true, bigBuffers: true},
+		{name: "nginx", template: "nginx.conf", program: "nginx", version: "-v", arguments: nginxArguments, authHTTP: true, peer: true},
+		{name: "nginx-buf64", template: "nginx.conf", program: "nginx", version: "-v", arguments: nginxArguments, authHTTP: true, peer: true, bigBuffers: true},
+		{name: "haproxy", template: "haproxy.cfg", program: "haproxy", version: "-v", arguments: haproxyArguments, backendTLS: true, peer: true},
+		{name: "haproxy-buf64", template: "haproxy.cfg", program: "haproxy", version: "-v", arguments: haproxyArguments, backendTLS: true, peer: true, bigBuffers: true},
 		{
-			name: "dovecot", template: "dovecot.conf", program: "dovecot", backendTLS: true, peer: true,
+			name: "dovecot", template: "dovecot.conf", program: "dovecot", version: "--version", backendTLS: true, peer: true,
 			arguments: func(_ parameters, conf string) []string { return []string{"-F", "-c", conf} },
 		},
 		{name: limit},
@@ -67,6 +68,9 @@ func TargetNames() []string {
 // find returns the path of the target's program.
 func (t *target) find() (string, error) {
 	if strings.Contains(t.program, "/") {
+		if info, err := os.Stat(t.program); err != nil || info.IsDir() {
+			return "", fmt.Errorf("%s: no such program", t.program)
+		}
 		return filepath.Abs(t.program)
 	}
 	if path, err := exec.LookPath(t.program); err == nil {

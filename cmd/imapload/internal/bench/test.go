@@ -45,7 +45,7 @@ func TestNames() []string {
 func tests(quick bool) []test {
 	lasting := func(d time.Duration) string {
 		if quick {
-			d = min(d, 300*time.Millisecond)
+			d = min(d, 200*time.Millisecond)
 		}
 		return d.String()
 	}

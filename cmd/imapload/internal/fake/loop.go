@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"runtime"
 	"time"
@@ -265,9 +264,4 @@ func (b *Backend) closeAll() {
 			_ = unix.Close(fd)
 		}
 	}
-}
-
-// listenTCP is what the other listeners of this package use.
-func listenTCP(ctx context.Context, address string) (net.Listener, error) {
-	return new(net.ListenConfig).Listen(ctx, "tcp", address)
 }

@@ -26,7 +26,7 @@ type latencies struct {
 	handshake []time.Duration // to the greeting
 }
 
-// Logins measures logins: per_s, cpu_ms, p50_ms …, handshake_p50_ms …, resumed.
+// Logins measures logins: per_s, cpu_ms, p50_ms and so on, handshake_p50_ms and so on, resumed.
 func (l *Load) Logins(ctx context.Context, kind Logins) (*Result, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

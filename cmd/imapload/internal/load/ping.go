@@ -17,7 +17,7 @@ type Ping struct {
 	Duration    time.Duration
 }
 
-// Ping measures round trips: per_s, cpu_us, p50_ms …
+// Ping measures round trips: per_s, cpu_us, p50_ms and so on.
 func (l *Load) Ping(ctx context.Context, kind Ping) (*Result, error) {
 	clients, err := l.openAll(ctx, kind.Connections, 512)
 	if err != nil {
