@@ -15,10 +15,12 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null)
 LDFLAGS := -s -w $(if $(VERSION),-X main.version=$(VERSION))
 
 # What the tests need from Debian, as package=program: a real IMAP server, real
-# clients, Prometheus' checker of rules, and what the race detector is linked with.
+# clients, Prometheus' checker of rules, what the race detector is linked with, and
+# what cuts a backend off.
 PACKAGES = dovecot-imapd=/usr/lib/dovecot/imap curl=curl isync=mbsync \
 	fetchmail=fetchmail mutt=mutt openssl=openssl python3=python3 \
-	gcc=gcc libc6-dev=/usr/include/stdlib.h prometheus=promtool
+	gcc=gcc libc6-dev=/usr/include/stdlib.h prometheus=promtool \
+	iproute2=ip nftables=nft
 
 # What the tests of the web page need, likewise.
 WEBTEST      = cmd/imapgate/internal/admin/webtest
@@ -34,7 +36,7 @@ TESTS   ?=
 SAMPLES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-web race fuzz lint fmt cover bench bench-peers packages
+.PHONY: help build run test test-web chaos race fuzz lint fmt cover bench bench-peers packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -51,6 +53,9 @@ test: packages ## run all tests, those with a real Dovecot and real clients incl
 test-web: ## run the tests of the web page in Chromium; SCREENSHOTS=DIR keeps pictures
 	@$(MAKE) --no-print-directory packages PACKAGES='$(WEB_PACKAGES)'
 	cd $(WEBTEST) && npm ci --silent --no-audit --no-fund --ignore-scripts && $(if $(SCREENSHOTS),SCREENSHOTS='$(abspath $(SCREENSHOTS))') npm test
+
+chaos: packages ## run the scenarios in which something goes wrong at full size, and print their figures; CHAOS=Soak for one
+	$(GO) test -timeout 2h -count=1 -v -run '^TestChaos$(CHAOS)' ./cmd/imapgate -chaos
 
 race: packages ## run all tests COUNT times, to find what shows only now and then
 	$(GO) test -race -shuffle=on -count=$(COUNT) ./...

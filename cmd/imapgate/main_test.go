@@ -2,16 +2,26 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"imapgate/proxy/proxytest"
 )
 
 // runVariable makes this test binary behave as imapgate, for tests that need a
 // process of its own.
 const runVariable = "IMAPGATE_TEST_RUN"
 
+// backendVariable makes it a cheap IMAP server at the address that it names.
+const backendVariable = "IMAPGATE_TEST_BACKEND"
+
 func TestMain(m *testing.M) {
+	if address := os.Getenv(backendVariable); address != "" {
+		fmt.Fprintln(os.Stderr, proxytest.ServePlain(context.Background(), address))
+		os.Exit(1)
+	}
 	if os.Getenv(runVariable) != "" {
 		os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
 	}

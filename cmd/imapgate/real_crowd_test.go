@@ -39,6 +39,8 @@ type crowdConn struct {
 	r *bufio.Reader
 }
 
+func newCrowdConn(nc net.Conn) *crowdConn { return &crowdConn{nc, bufio.NewReader(nc)} }
+
 // refusedError is a tagged response other than OK.
 type refusedError string
 
@@ -87,7 +89,7 @@ func (u *crowdUser) dial(ctx context.Context, g *realGate) (*crowdConn, error) {
 		}
 		nc = tc
 	}
-	c := &crowdConn{nc, bufio.NewReader(nc)}
+	c := newCrowdConn(nc)
 	if line, err := c.line(); err != nil || !strings.HasPrefix(line, "* OK ") {
 		nc.Close()
 		return nil, fmt.Errorf("greeting %q: %w", line, err)
