@@ -49,8 +49,8 @@ func (t *Table) Diff(next *Table, limit int) (Diff, error) {
 	}
 	d := differ{
 		limit:  max(0, limit),
-		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string][]string)},
-		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string][]string)},
+		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string][]int32)},
+		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string][]int32)},
 	}
 	for _, table := range []struct{ name, prefix string }{{tableUsers, ""}, {tableDomains, "@"}, {tableDefault, ""}} {
 		err := walkBoth(d.before.txn, d.after.txn, table.name, func(a, b *targetRow) error {
@@ -166,7 +166,7 @@ func (d *differ) sessions(s *State) error {
 type homes struct {
 	gen   *generation
 	txn   *memdb.Txn
-	pools map[string][]string // by pool and slot; "" is not known yet
+	pools map[string][]int32 // the member of each slot, from 1; 0 is not known yet
 }
 
 // of returns a user's backend, "" when nobody knows the user. row is the user's
@@ -185,20 +185,21 @@ func (h *homes) of(key string, row *targetRow) (string, error) {
 	if !row.target.pool {
 		return row.target.name, nil
 	}
-	known := h.pools[row.target.name]
+	pool, err := need[poolRow](h.txn, tablePools, row.target.name)
+	if err != nil {
+		return "", err
+	}
+	known := h.pools[pool.Name]
 	if known == nil {
-		known = make([]string, slots)
-		h.pools[row.target.name] = known
+		known = make([]int32, slots)
+		h.pools[pool.Name] = known
 	}
-	slot := slotOf(key)
-	if known[slot] == "" {
-		pool, err := need[poolRow](h.txn, tablePools, row.target.name)
-		if err != nil {
-			return "", err
-		}
-		known[slot] = best(pool.members, slot).name
+	at := &known[slotOf(key)]
+	if *at == 0 {
+		home := best(pool.members, slotOf(key)).name
+		*at = 1 + int32(slices.IndexFunc(pool.members, func(m member) bool { return m.name == home })) //nolint:gosec // pools are small
 	}
-	return known[slot], nil
+	return pool.members[*at-1].name, nil
 }
 
 // walkBoth calls f with the rows of one table of two generations, key by key.

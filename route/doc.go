@@ -29,9 +29,10 @@
 //
 // A row's target is a backend (the user's mail is there and nowhere else) or a
 // pool, which spreads its users over its members by weighted rendezvous hashing
-// of the user's hash slot: the same users go to the same member in every proxy
-// and after every restart, and a member that joins N others takes 1/(N+1) of the
-// users of each and moves nobody else.
+// of the user's hash slot, one of 2^18: the same users go to the same member in
+// every proxy and after every restart, a member that joins N others takes 1/(N+1)
+// of the users of each and moves nobody else, and with 50 members each has its
+// share by weight to within 5 % of it.
 //
 // # State
 //

@@ -229,12 +229,10 @@ func (s *script) show(words []string) string {
 	case "pools":
 		for _, p := range s.table.Pools() {
 			part := fmt.Sprintf("%s shared=%t", p.Name, p.Shared)
-			sum := 0
 			for _, name := range p.Members {
-				part += fmt.Sprintf(" %s=%d", name, p.SlotsByBackend[name])
-				sum += p.SlotsByBackend[name]
+				part += fmt.Sprintf(" %s=%.1f%%", name, 100*p.Shares[name])
 			}
-			parts = append(parts, fmt.Sprintf("%s of %d", part, sum))
+			parts = append(parts, part)
 		}
 	case "assigned":
 		parts = s.table.State().Assigned(words[1])

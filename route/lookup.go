@@ -33,7 +33,7 @@ type query struct {
 	live   live
 	now    time.Duration
 	key    []byte // of the user's rows in the live state
-	slot   uint16
+	slot   uint32
 
 	placement Placement
 }
@@ -49,7 +49,7 @@ func (t *Table) ask(key string) (query, error) {
 		return query{}, err
 	}
 	hash := hashOf(key)
-	q := query{gen: gen, roster: r, key: appendLiveKey(hash, key), slot: uint16(hash % slots)}
+	q := query{gen: gen, roster: r, key: appendLiveKey(hash, key), slot: uint32(hash % slots)}
 	if q.live, err = t.state.user(q.key); err != nil {
 		return query{}, err
 	}

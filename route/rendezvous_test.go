@@ -24,17 +24,17 @@ func TestPlacementVectorNeverChanges(t *testing.T) {
 	pool := members(100, 200, 100, 50)
 	for _, tt := range []struct {
 		key  string
-		slot uint16
+		slot uint32
 		rank string
 	}{
-		{"alice@example.org", 14393, "mail4 mail1 mail2 mail3"},
-		{"bob@example.org", 2513, "mail3 mail2 mail4 mail1"},
-		{"carol@example.org", 1297, "mail3 mail2 mail1 mail4"},
-		{"dave", 13159, "mail2 mail1 mail3 mail4"},
-		{"ärzte@klinik.example", 4143, "mail2 mail4 mail1 mail3"},
-		{"a.very.long.name.of.somebody@a.very.long.domain.example.org", 12337, "mail3 mail1 mail2 mail4"},
-		{"u1@x.example", 5175, "mail1 mail4 mail2 mail3"},
-		{"u2@x.example", 6795, "mail2 mail1 mail4 mail3"},
+		{"alice@example.org", 96313, "mail2 mail4 mail3 mail1"},
+		{"bob@example.org", 215505, "mail2 mail3 mail1 mail4"},
+		{"carol@example.org", 99601, "mail3 mail1 mail2 mail4"},
+		{"dave", 127847, "mail1 mail2 mail3 mail4"},
+		{"ärzte@klinik.example", 184367, "mail1 mail3 mail2 mail4"},
+		{"a.very.long.name.of.somebody@a.very.long.domain.example.org", 12337, "mail2 mail3 mail1 mail4"},
+		{"u1@x.example", 201783, "mail3 mail4 mail1 mail2"},
+		{"u2@x.example", 88715, "mail3 mail2 mail1 mail4"},
 	} {
 		if slot := slotOf(tt.key); slot != tt.slot {
 			t.Errorf("slot of %s is %d, want %d", tt.key, slot, tt.slot)
@@ -53,7 +53,7 @@ func TestSharesFollowWeights(t *testing.T) {
 	}
 	for place := range 2 { // of the first, and of the second when the first is down
 		got := make(map[string]int)
-		for slot := range uint16(slots) {
+		for slot := range uint32(slots) {
 			names := rank(pool, slot, "")
 			if place == 0 || names[0] == "mail2" {
 				got[names[place]]++
@@ -84,7 +84,7 @@ func TestMemberThatJoinsMovesItsShareAndNobodyElse(t *testing.T) {
 	before := members(100, 100, 100, 100)
 	after := members(100, 100, 100, 100, 100)
 	moved := 0
-	for slot := range uint16(slots) {
+	for slot := range uint32(slots) {
 		was, is := best(before, slot).name, best(after, slot).name
 		switch {
 		case was == is:
@@ -106,7 +106,7 @@ func TestMemberThatJoinsMovesItsShareAndNobodyElse(t *testing.T) {
 
 func TestMoreWeightMovesUsersToItsBackendAlone(t *testing.T) {
 	before, after := members(100, 100, 100), members(100, 150, 100)
-	for slot := range uint16(slots) {
+	for slot := range uint32(slots) {
 		was, is := best(before, slot).name, best(after, slot).name
 		if was != is && is != "mail2" {
 			t.Fatalf("slot %d moved from %s to %s", slot, was, is)
@@ -118,7 +118,7 @@ func TestOrderOfMembersDoesNotMatter(t *testing.T) {
 	pool := members(100, 70, 100, 30, 100)
 	turned := slices.Clone(pool)
 	slices.Reverse(turned)
-	for slot := range uint16(slots) {
+	for slot := range uint32(slots) {
 		if a, b := rank(pool, slot, ""), rank(turned, slot, ""); !slices.Equal(a, b) || best(turned, slot).name != a[0] {
 			t.Fatalf("slot %d: %v and %v", slot, a, b)
 		}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"sync"
 
 	memdb "github.com/hashicorp/go-memdb"
 )
@@ -47,9 +46,8 @@ func (p *post) why() string {
 // lineup is a pool of a roster.
 type lineup struct {
 	row     *poolRow
-	members []member              // all of them, by the weights that count here
-	usable  []member              // those that may get users: all of them, if not shared
-	slots   func() map[string]int // how many slots each member has
+	members []member // all of them, by the weights that count here
+	usable  []member // those that may get users: all of them, if not shared
 }
 
 // rosterFor returns the generation's roster for the present conditions.
@@ -90,7 +88,6 @@ func makeRoster(txn *memdb.Txn, c *conditions) (*roster, error) {
 				}
 			}
 		}
-		l.slots = sync.OnceValue(l.countSlots)
 		r.pools[row.Name] = l
 	})
 	if err != nil {
@@ -105,16 +102,18 @@ func (r *roster) inOrder() ([]*post, []*lineup) {
 		slices.SortedFunc(maps.Values(r.pools), func(a, b *lineup) int { return a.row.at - b.row.at })
 }
 
-// countSlots counts the slots of each member.
-func (l *lineup) countSlots() map[string]int {
-	count := make(map[string]int, len(l.members))
+// shares returns each member's share of the pool's new users.
+func (l *lineup) shares() map[string]float64 {
+	shares := make(map[string]float64, len(l.members))
 	for _, m := range l.members {
-		count[m.name] = 0
+		shares[m.name] = 0
 	}
-	if len(l.usable) > 0 {
-		for slot := range uint16(slots) {
-			count[best(l.usable, slot).name]++
-		}
+	sum := 0.0
+	for _, m := range l.usable {
+		sum += m.weight
 	}
-	return count
+	for _, m := range l.usable {
+		shares[m.name] = m.weight / sum
+	}
+	return shares
 }

@@ -257,7 +257,7 @@ func (s *site) measure(kind string, i int, shares []float64) {
 		}
 	}
 	s.checkPlaces()
-	if s.events++; s.events%10 == 0 { // counting slots takes a while
+	if s.events++; s.events%20 == 0 { // counting slots takes a while
 		s.checkSlots()
 	}
 }
@@ -277,11 +277,11 @@ func (s *site) checkPlaces() {
 	}
 }
 
-// checkSlots compares the slots of the backends with the weights. They are as
-// good as the chance of so many draws lets them be.
+// checkSlots compares the slots of the backends with the weights: 5 % of each
+// share, or what the chance of so many draws makes of a small one.
 func (s *site) checkSlots() {
 	s.t.Helper()
-	slots := s.table.Pools()[0].SlotsByBackend
+	slots := s.table.CountSlots("nfs")
 	for i, want := range s.shares() {
 		name := siteBackend(i)
 		if want == 0 {
@@ -292,8 +292,9 @@ func (s *site) checkSlots() {
 		}
 		off := math.Abs(float64(slots[name])/route.Slots - want)
 		deviation := math.Sqrt(want * (1 - want) / route.Slots)
-		if off > 5*deviation {
-			s.t.Errorf("%s has %d slots, its weight is %.4f: %.1f standard deviations", name, slots[name], want, off/deviation)
+		// A share of a percent is a matter of chance to more than 1 % of itself.
+		if off > max(0.05*want, 4*deviation) {
+			s.t.Errorf("%s has %d slots, its weight is %.4f: %.1f %% off, %.1f standard deviations", name, slots[name], want, 100*off/want, off/deviation)
 		}
 		s.worst.relative = max(s.worst.relative, off/want)
 		s.worst.points = max(s.worst.points, off)

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"maps"
 	"slices"
 	"time"
 )
@@ -64,18 +63,15 @@ func (t *Table) Backends() []BackendStatus {
 	return list
 }
 
-// Slots is the number of hash slots of every pool.
-const Slots = slots
-
 // PoolStatus is a pool as it is now.
 type PoolStatus struct {
 	Name    string   `json:"name"`
 	Shared  bool     `json:"shared"`
 	Members []string `json:"members"`
 
-	// SlotsByBackend says how many of the pool's slots each member has, by name:
-	// 0 in a shared pool for one that takes no new users.
-	SlotsByBackend map[string]int `json:"slots"`
+	// Shares says which part of the pool's new users each member gets, by name and
+	// by weights: 0 in a shared pool for one that takes none.
+	Shares map[string]float64 `json:"shares"`
 }
 
 // Pools returns the pools of the table in force, in the order of its definition.
@@ -93,7 +89,7 @@ func (t *Table) Pools() []PoolStatus {
 	for _, l := range lineups {
 		list = append(list, PoolStatus{
 			Name: l.row.Name, Shared: l.row.Shared, Members: slices.Clone(l.row.Backends),
-			SlotsByBackend: maps.Clone(l.slots()),
+			Shares: l.shares(),
 		})
 	}
 	return list

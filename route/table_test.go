@@ -110,7 +110,7 @@ func TestLoadKeepsNothingOfItsCallers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprintf("%+v", p); got != "{Key:a@example.org Backends:[mail1] Pool:shared Login:x Reason:user Source:f:1 Slot:7584 Held:false Candidates:[]}" {
+	if got := fmt.Sprintf("%+v", p); got != "{Key:a@example.org Backends:[mail1] Pool:shared Login:x Reason:user Source:f:1 Slot:23968 Held:false Candidates:[]}" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -23,8 +23,8 @@ STATE is what people decided: ready takes users; drain takes no new ones, but th
 with sessions may open more; maint takes nobody. HEALTH is what checks found. The
 two do not touch each other: a backend that comes up again stays drained.
 
-SHARE is the part of a pool's users that come to the backend, from its weight, and
-WEIGHT has the configured one in brackets when people changed it. Below the table
+SHARE is the part of a pool's new users that come to the backend, by its weight
+among those that take any, and WEIGHT has the configured one in brackets when people changed it. Below the table
 stands why a backend is not as it should be, since when, and who says so.`,
 		Example: `  imapgate backends
   imapgate backends -o json | jq -r '.backends[] | select(.up | not) | .name'`,
@@ -82,7 +82,7 @@ func shares(backend string, pools []route.PoolStatus) string {
 	var list []string
 	for _, pool := range pools {
 		if slices.Contains(pool.Members, backend) {
-			list = append(list, fmt.Sprintf("%s %.0f%%", pool.Name, 100*float64(pool.SlotsByBackend[backend])/route.Slots))
+			list = append(list, fmt.Sprintf("%s %.0f%%", pool.Name, 100*pool.Shares[backend]))
 		}
 	}
 	return or(strings.Join(list, ", "), "-")

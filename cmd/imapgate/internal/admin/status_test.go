@@ -142,7 +142,10 @@ func TestBackends(t *testing.T) {
         "mail2",
         "mail3"
       ],
-      "slots": {
+      "shares": {
+        "mail1": 0.4,
+        "mail2": 0.4,
+        "mail3": 0.2
 `} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s\ndoes not have\n%s", got, want)
@@ -167,7 +170,7 @@ func TestRouteIsExplained(t *testing.T) {
   "source": "users.map:2",
   "login": "bob.smith*admin",
   "failover": [],
-  "slot": 2513,
+  "slot": 215505,
   "sessions": 1,
   "hold": {
     "kind": "hold",

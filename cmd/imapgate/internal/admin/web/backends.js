@@ -78,10 +78,7 @@ function reasons(b, clockOf) {
 function weight(b, model) {
   const shares = model.pools
     .filter((p) => p.members.includes(b.name))
-    .map((p) => {
-      const all = Object.values(p.slots ?? {}).reduce((sum, n) => sum + n, 0);
-      return h("span", { class: "sub share" }, `${share(p.slots?.[b.name] ?? 0, all)} of ${p.name}`);
-    });
+    .map((p) => h("span", { class: "sub share" }, `${share(p.shares?.[b.name] ?? 0)} of ${p.name}`));
   return [h("span", { class: b.weight_change ? "changed" : null }, count(b.weight)), shares];
 }
 

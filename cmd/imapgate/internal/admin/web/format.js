@@ -16,9 +16,8 @@ export function rate(n) {
 }
 
 // share writes a part of a whole as a percentage.
-export function share(part, all) {
-  if (!all) return "0 %";
-  const percent = (100 * part) / all;
+export function share(part) {
+  const percent = 100 * part;
   return percent > 0 && percent < 1 ? "<1 %" : `${Math.round(percent)} %`;
 }
 

@@ -55,7 +55,7 @@ export function calm() {
       reload: { at: ago(3 * hour), what: "table", by: "users.map changed", ok: true, took_seconds: 0.213, rows: 48_248 },
     },
     backends,
-    pools: [{ name: "shared", shared: true, members: ["mail1", "mail2", "mail3"], slots: { mail1: 5441, mail2: 5502, mail3: 5441 } }],
+    pools: [{ name: "shared", shared: true, members: ["mail1", "mail2", "mail3"], shares: { mail1: 1 / 3, mail2: 1 / 3, mail3: 1 / 3 } }],
     sessions: sessionsOn(backends),
     overrides: [],
     certificates: [
@@ -98,7 +98,7 @@ export function night() {
     admin: "maint", up: false, health_why: "tls: certificate has expired", health_since: ago(2 * day), admin_change: { by: "ops", why: "new chassis", since: ago(6 * day) },
   }));
   s.pools[0].members.push("mail4");
-  s.pools[0].slots = { mail1: 16_384, mail2: 0, mail3: 0, mail4: 0 };
+  s.pools[0].shares = { mail1: 1, mail2: 0, mail3: 0, mail4: 0 };
   Object.assign(s.status, {
     sessions: 978, users: 783, logins_per_second: 12.3, connections: 41,
     backends: { up: 3, down: 2, drain: 1, maint: 1 },
