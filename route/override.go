@@ -51,14 +51,14 @@ func (c Change) stamp(now time.Time) (Change, error) {
 	if c.expired(now) {
 		return c, fmt.Errorf("the end of the change (%s) is in the past", c.Until.Format(time.RFC3339))
 	}
-	if c.Until.Year() > maxYear {
-		return c, fmt.Errorf("the year %d is too far away: no end means for good", c.Until.Year())
+	if year := max(c.Until.Year(), c.Deadline.Year()); year > maxYear {
+		return c, fmt.Errorf("the year %d is too far away: no end means for good", year)
 	}
 	if c.Since.IsZero() || c.Since.Year() > maxYear {
 		c.Since = now
 	}
 	// What a file gives back: no monotonic reading, no place.
-	c.Since, c.Until = c.Since.Round(0).UTC(), c.Until.Round(0).UTC()
+	c.Since, c.Until, c.Deadline = c.Since.Round(0).UTC(), c.Until.Round(0).UTC(), c.Deadline.Round(0).UTC()
 	return c, nil
 }
 
@@ -86,6 +86,14 @@ func (o *Override) check() error {
 	}
 	if !valid {
 		return fmt.Errorf("%s %s: bad value %s", o.Kind, quote(o.Name), quote(o.Value))
+	}
+	switch {
+	case o.Deadline.IsZero():
+	case o.Kind != OverrideAdmin || o.Value != string(AdminDrain):
+		return fmt.Errorf("%s %s: only a drain has a deadline", o.Kind, quote(o.Name))
+	case !o.Until.IsZero() && !o.Deadline.Before(o.Until):
+		return fmt.Errorf("%s %s: the deadline (%s) is not before the end of the drain (%s)",
+			o.Kind, quote(o.Name), o.Deadline.Format(time.RFC3339), o.Until.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -259,6 +267,26 @@ func (s *State) take(kind OverrideKind, name string, until *time.Time) bool {
 		return true
 	}
 	return false
+}
+
+// OverrideCounts are numbers of overrides, by kind.
+type OverrideCounts struct{ Admin, Weight, Pin, Hold int }
+
+// CountOverrides counts what people changed and is in force, without a look at
+// each. The version is another one after every change that people made.
+func (s *State) CountOverrides() (counts OverrideCounts, version uint64) {
+	counts.Pin, counts.Hold = int(s.pins.Load()), int(s.holds.Load())
+	for _, c := range *s.conditions.Load() {
+		if c.adminChange != nil {
+			counts.Admin++
+		}
+		if c.weightChange != nil {
+			counts.Weight++
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return counts, s.version
 }
 
 // Overrides returns what people changed and is in force, in order of kinds and

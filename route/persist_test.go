@@ -26,7 +26,7 @@ func changed(t *testing.T) (*route.State, string) {
 	later := route.Change{By: "op", Until: time.Now().Add(time.Hour)}
 	for _, err := range []error{
 		state.Persist(path),
-		state.SetAdmin("mail1", route.AdminDrain, by),
+		state.SetAdmin("mail1", route.AdminDrain, route.Change{By: "op", Why: "disk is failing", Deadline: time.Now().Add(30 * time.Minute)}),
 		state.SetAdmin("mail2", route.AdminMaint, later),
 		state.SetWeight("mail1", 250, by),
 		state.Pin("alice@example.org", "mail2", later),
@@ -188,6 +188,9 @@ func TestBrokenOverridesChangeNothing(t *testing.T) {
 		`{"version": 1, "overrides": [{"kind": "hold", "name": "alice", "value": "x"}]}`,
 		`{"version": 1, "overrides": [{"kind": "hold", "name": "alice", "until": "tomorrow"}]}`,
 		`{"version": 1, "overrides": [{"kind": "move", "name": "alice"}]}`,
+		`{"version": 1, "overrides": [{"kind": "hold", "name": "alice", "deadline": "2036-01-01T00:00:00Z"}]}`,
+		`{"version": 1, "overrides": [{"kind": "admin", "name": "mail1", "value": "maint", "deadline": "2036-01-01T00:00:00Z"}]}`,
+		`{"version": 1, "overrides": [{"kind": "admin", "name": "mail1", "value": "drain", "deadline": "2036-01-01T00:00:00Z", "until": "2035-12-31T00:00:00Z"}]}`,
 		`{"version": 1, "overrides": [{"kind": "hold", "name": "alice"}, {"kind": "hold", "name": "alice"}]}`,
 	}
 	for cut := range len(end) {

@@ -31,6 +31,10 @@ type Change struct {
 	Why   string    `json:"why,omitempty"`
 	Since time.Time `json:"since"`          // zero: now
 	Until time.Time `json:"until,omitzero"` // zero: for good; what has expired counts no more
+
+	// Deadline of a drain is when it is to become maintenance; zero: never. See
+	// [State.Overdue].
+	Deadline time.Time `json:"deadline,omitzero"`
 }
 
 // State is what happens while a table is in force: health and admin states of
@@ -121,12 +125,14 @@ func (s *State) define(r *roster) {
 	}
 }
 
-// checkBackend returns an error unless there is such a backend. mu is held.
+// checkBackend returns an error unless there is such a backend, or was when people
+// changed something about it, which they may take back. mu is held.
 func (s *State) checkBackend(name string) error {
 	if len(s.known) == 0 {
 		return nil // no table says what there is
 	}
-	if _, ok := s.known[name]; !ok {
+	c := s.condition(name)
+	if _, ok := s.known[name]; !ok && c.adminChange == nil && c.weightChange == nil {
 		return fmt.Errorf("%w %s", ErrUnknownBackend, quote(name))
 	}
 	return nil
@@ -176,6 +182,33 @@ func (s *State) SetAdmin(backend string, a Admin, c Change) error {
 		return fmt.Errorf("admin state %s is not ready, drain or maint", quote(string(a)))
 	}
 	return s.override(Override{Kind: OverrideAdmin, Name: backend, Value: string(a)}, c)
+}
+
+// Overdue makes maintenance of the drain of a backend whose deadline has come. The
+// answer is false when that drain is not in force any more: then nothing changes.
+// The error is that of the file, as with all changes.
+func (s *State) Overdue(backend string, deadline time.Time) (bool, error) {
+	version, ok := s.overdue(backend, deadline)
+	if !ok {
+		return false, nil
+	}
+	return true, s.save(version)
+}
+
+func (s *State) overdue(backend string, deadline time.Time) (version uint64, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.condition(backend)
+	if c.admin != AdminDrain || c.adminChange.expired(time.Now()) || !c.adminChange.Deadline.Equal(deadline) {
+		return 0, false
+	}
+	change := *c.adminChange
+	change.Since, change.Deadline = time.Now().Round(0).UTC(), time.Time{}
+	if err := s.apply(Override{OverrideAdmin, backend, string(AdminMaint), change}); err != nil {
+		return 0, false // not for backends
+	}
+	s.version++
+	return s.version, true
 }
 
 // SetWeight changes the weight of a backend in shared pools, where users with

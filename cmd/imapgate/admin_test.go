@@ -46,7 +46,7 @@ func (p *plant) route(t *testing.T, user string) admin.Route {
 func TestChangesSurviveKillAndReload(t *testing.T) {
 	p := newAdminPlant(t, "")
 	proc := p.serving(t)
-	p.ask(t, "drain", "mail2", "--why", "kernel", "--until", "2h")
+	p.ask(t, "drain", "mail2", "--why", "kernel", "--until", "2h", "--deadline", "1h")
 	p.ask(t, "weight", "mail1", "7")
 	p.ask(t, "pin", "alice@example.org", "mail2", "--why", "ticket")
 	p.ask(t, "hold", "alice@example.org")
@@ -67,6 +67,9 @@ func TestChangesSurviveKillAndReload(t *testing.T) {
 	}
 	if len(now.Overrides) != 4 || fmt.Sprint(now.Overrides) != fmt.Sprint(old.Overrides) || now.Status.PID == old.Status.PID {
 		t.Errorf("before:\n%+v\nafter:\n%+v", old.Overrides, now.Overrides)
+	}
+	if out := p.ask(t, "backends"); !strings.Contains(out, "mail2: drain by ") || !strings.Contains(out, "kernel; maint in ") {
+		t.Errorf("the deadline is gone:\n%s", out)
 	}
 	p.ask(t, "release", "alice@example.org")
 	p.ask(t, "ready", "mail2")
@@ -315,6 +318,45 @@ func TestReadinessFollowsShutdown(t *testing.T) {
 	}
 	if code := proc.waitExit(t); code != exitOK {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// A deadline that has passed while nobody served, and changes of a backend that is
+// not configured.
+func TestOverdueAndStaleChangesAtTheStart(t *testing.T) {
+	p := newAdminPlant(t, "")
+	writeFiles(t, p.dir, map[string]string{"overrides.json": `{"version":1,"overrides":[
+{"kind":"admin","name":"mail2","value":"drain","by":"ops","since":"2026-01-01T00:00:00Z","deadline":"2026-01-01T01:00:00Z"},
+{"kind":"admin","name":"mail9","value":"drain","by":"ops","since":"2026-01-01T00:00:00Z"},
+{"kind":"pin","name":"alice@example.org","value":"mail9","by":"ops","since":"2026-01-01T00:00:00Z"},
+{"kind":"weight","name":"mail9","value":"7","by":"ops","since":"2026-01-01T00:00:00Z"}]}`})
+	proc := startProcess(t, "serve", "-c", p.path())
+	for _, want := range []string{"mail9", "alice@example.org", "mail9"} {
+		if line := proc.waitLine(t, "change of a backend that is not configured"); line["name"] != want {
+			t.Errorf("want %s: %v", want, line)
+		}
+	}
+	proc.waitLine(t, "drain: deadline")
+	if out := p.ask(t, "status"); strings.Count(out, " *  ") != 3 || !strings.Contains(out, "  * stale: no such backend is configured (any more)\n") {
+		t.Errorf("status:\n%s", out)
+	}
+	if out := p.ask(t, "backends"); !strings.Contains(out, "mail2    maint") {
+		t.Errorf("backends:\n%s", out)
+	}
+	if code, out, _ := command(t, "__complete", "ready", "-c", p.path(), ""); code != exitOK || out != "mail2\nmail9\n:4\n" {
+		t.Errorf("completion of ready: %d\n%s", code, out)
+	}
+	if out := p.ask(t, "ready", "mail9"); out != "mail9 is not configured, and nothing is left of its drain\n" {
+		t.Errorf("ready: %s", out)
+	}
+	p.ask(t, "weight", "mail9", "default")
+	p.ask(t, "unpin", "alice@example.org")
+	p.ask(t, "ready", "mail2")
+	if out := p.ask(t, "status"); !strings.Contains(out, "changes      0, kept in ") {
+		t.Errorf("status:\n%s", out)
+	}
+	if code, _, stderr := command(t, "ready", "mail9", "-c", p.path()); code != exitNotFound {
+		t.Errorf("ready again: %d %s", code, stderr)
 	}
 }
 

@@ -66,11 +66,9 @@ func (s *adminServer) close() {
 	}
 }
 
-// serve serves until stop. Without listeners there is nothing to do.
+// serve serves until stop. Without listeners, deadlines of drains are all there is
+// to do.
 func (s *adminServer) serve(ctx context.Context) {
-	if len(s.listeners) == 0 {
-		return
-	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.serving.Go(func() {
 		if err := s.server.Serve(ctx, s.listeners...); err != nil {

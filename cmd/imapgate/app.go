@@ -107,8 +107,13 @@ func (a *app) restore(l *loaded) error {
 	if err := state.Persist(path); err != nil {
 		return l.conf.Fail(l.conf.StateDir.Pos, err, "state_dir cannot be used")
 	}
+	stale := admin.Staleness(l.routing.Table)
 	for _, o := range state.Overrides() {
-		a.log.Info("in force since before the start", zap.String("kind", string(o.Kind)), zap.String("name", o.Name),
+		level, msg := zap.InfoLevel, "in force since before the start"
+		if stale(o) {
+			level, msg = zap.WarnLevel, "change of a backend that is not configured"
+		}
+		a.log.Log(level, msg, zap.String("kind", string(o.Kind)), zap.String("name", o.Name),
 			zap.String("value", o.Value), zap.String("by", o.By), zap.String("why", o.Why), zap.Time("since", o.Since))
 	}
 	return nil

@@ -149,8 +149,9 @@ func userNames(ctx context.Context, c *admin.Client, typed string) []string {
 	return distinct(answer.Sessions, func(s admin.Session) string { return s.User })
 }
 
-// changedUsers returns what completes a user who is pinned or held.
-func changedUsers(kind string) func(context.Context, *admin.Client, string) []string {
+// changed returns what completes a user who is pinned or held, or a backend that is
+// drained or in maintenance.
+func changed(kind string) func(context.Context, *admin.Client, string) []string {
 	return func(ctx context.Context, c *admin.Client, typed string) []string {
 		var answer admin.Overrides
 		if c.Get(ctx, "/v1/overrides", map[string][]string{"kind": {kind}}, &answer) != nil {

@@ -96,8 +96,8 @@ func backendNotes(now time.Time, b *admin.Backend) []string {
 	}
 	if b.AdminChange != nil && b.Admin != route.AdminReady {
 		note := b.Name + ": " + string(b.Admin) + changedBy(now, b.AdminChange)
-		if !b.Deadline.IsZero() {
-			note += "; maint " + in(now, b.Deadline)
+		if at := b.AdminChange.Deadline; !at.IsZero() {
+			note += "; maint " + in(now, at)
 		}
 		notes = append(notes, note)
 	}

@@ -22,8 +22,7 @@ backend alone, those without sessions are told that it is unavailable.
 
 With --deadline, the backend goes into maintenance at that time: whoever is left is
 told BYE between two responses, spread over close_spread, and comes to another
-member of a shared pool. The deadline is kept in the memory of the running process:
-after a restart the backend is still drained, and has no deadline.
+member of a shared pool. A deadline survives restarts as the drain itself does.
 
 "imapgate ready" takes it back.`,
 		Example: `  imapgate drain mail2 --why "kernel update"
@@ -86,14 +85,18 @@ func newReady() *cobra.Command {
 weight gives it, one by one: users with sessions elsewhere stay there, and those who
 had some a moment ago (route.affinity) come later.
 
-A backend that checks found to be down stays down until they find otherwise.`,
+A backend that checks found to be down stays down until they find otherwise. One
+that is not configured any more can be named too, to be rid of its drain.`,
 		Example: `  imapgate ready mail2
   imapgate ready mail2 --why "kernel is new"`,
 		Args:              arguments("BACKEND"),
-		ValidArgsFunction: ask.complete(backendNames),
+		ValidArgsFunction: ask.complete(changed("admin")),
 	}, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		return ask.changeBackend(cmd, c, args[0], "ready", in, func(out *admin.Changed) string {
-			if !out.Backend.Up {
+			switch {
+			case out.Backend.Unconfigured:
+				return out.Backend.Name + " is not configured, and nothing is left of its drain"
+			case !out.Backend.Up:
 				return out.Backend.Name + " is ready, but down: " + out.Backend.HealthWhy
 			}
 			return out.Backend.Name + " is ready"

@@ -74,7 +74,7 @@ func printRoute(p *printer, r *admin.Route) {
 }
 
 // overrideText says what a change is, "" for none.
-func overrideText(now time.Time, o *route.Override) string {
+func overrideText(now time.Time, o *admin.Override) string {
 	if o == nil {
 		return ""
 	}

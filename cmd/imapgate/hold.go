@@ -49,7 +49,7 @@ now. The exit code is 4 when the user is not held.`,
 		Example: `  imapgate release alice@example.org
   imapgate release alice@example.org --why "mail is back"`,
 		Args:              arguments("USER"),
-		ValidArgsFunction: ask.complete(changedUsers("hold")),
+		ValidArgsFunction: ask.complete(changed("hold")),
 	}, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		return ask.changeUser(cmd, c, args[0], "release", in, func(out *admin.UserChanged) string {
 			return out.User + " is not held any more"

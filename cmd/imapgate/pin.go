@@ -49,7 +49,7 @@ is not pinned.`,
 		Example: `  imapgate unpin alice@example.org
   imapgate status -o json | jq -r '.overrides[] | select(.kind == "pin") | .name' | xargs -n1 imapgate unpin`,
 		Args:              arguments("USER"),
-		ValidArgsFunction: ask.complete(changedUsers("pin")),
+		ValidArgsFunction: ask.complete(changed("pin")),
 	}, func(cmd *cobra.Command, c *admin.Client, args []string) error {
 		return ask.changeUser(cmd, c, args[0], "unpin", in, func(out *admin.UserChanged) string {
 			return out.User + " is not pinned any more"

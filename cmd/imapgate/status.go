@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"imapgate/cmd/imapgate/internal/admin"
-	"imapgate/route"
 )
 
 func newStatus() *cobra.Command {
@@ -23,7 +22,8 @@ of the last reload, and what people changed that is in force.
 
 Changes of people (drain, maint, weight, pin, hold) survive reloads, and restarts
 too if state_dir is set. They are listed with who made them, when, why and until
-when.`,
+when. One is stale when it is about a backend that is not configured any more:
+"imapgate ready", "weight BACKEND default" or "unpin" takes it back all the same.`,
 		Example: `  imapgate status
   imapgate status -o json | jq -e .status.ready`,
 		Args: arguments(),
@@ -44,7 +44,7 @@ when.`,
 // fullStatus is what status prints.
 type fullStatus struct {
 	Status    admin.Status     `json:"status"`
-	Overrides []route.Override `json:"overrides"`
+	Overrides []admin.Override `json:"overrides"`
 }
 
 // print writes the status for people.
@@ -124,8 +124,10 @@ func lastReload(now time.Time, r *admin.Reload) []cell {
 // maxOverrides is how many changes are listed.
 const maxOverrides = 30
 
-func printOverrides(p *printer, now time.Time, list []route.Override) {
+func printOverrides(p *printer, now time.Time, list []admin.Override) {
 	rows := [][]cell{header("CHANGE", "NAME", "TO", "BY", "AGE", "ENDS", "WHY")}
+	var notes []string
+	stale := 0
 	for i, o := range list {
 		if i == maxOverrides {
 			break
@@ -134,13 +136,27 @@ func printOverrides(p *printer, now time.Time, list []route.Override) {
 		if ends == "" {
 			ends = "-"
 		}
+		kind := text(string(o.Kind))
+		if o.Stale {
+			kind.text, kind.colour = kind.text+" *", yellow
+			stale++
+		}
+		if !o.Deadline.IsZero() {
+			notes = append(notes, o.Name+": maint "+in(now, o.Deadline))
+		}
 		rows = append(rows, []cell{
-			text(string(o.Kind)), text(o.Name), text(or(o.Value, "-")), text(o.By),
+			kind, text(o.Name), text(or(o.Value, "-")), text(o.By),
 			{text: age(now.Sub(o.Since)), right: true},
 			text(ends), text(o.Why),
 		})
 	}
 	p.table(rows...)
+	if stale > 0 {
+		notes = append(notes, "* stale: no such backend is configured (any more)")
+	}
+	for _, note := range notes {
+		p.printf("  %s\n", visible(note))
+	}
 	if more := len(list) - maxOverrides; more > 0 {
 		p.printf("and %s more: see status -o json\n", thousands(more))
 	}

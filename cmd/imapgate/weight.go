@@ -37,6 +37,9 @@ weights: which member has a user's mail does not change with a number.`,
 			in.Weight = n
 		}
 		return ask.changeBackend(cmd, c, args[0], "weight", in, func(out *admin.Changed) string {
+			if out.Backend.Unconfigured {
+				return out.Backend.Name + " is not configured, and nothing is left of its weight"
+			}
 			if out.Backend.WeightChange == nil {
 				return fmt.Sprintf("%s has its configured weight of %d", out.Backend.Name, out.Backend.Weight)
 			}

@@ -78,12 +78,13 @@ func (s *Server) drain(c *call, in *DrainRequest) (*Changed, error) {
 		return nil, failf(http.StatusBadRequest, "the deadline (%s) is not before the end of the drain (%s)", in.Deadline.Format(time.RFC3339), in.Until.Format(time.RFC3339))
 	}
 	name := c.PathValue("name")
+	ch.Deadline = in.Deadline
 	if err := s.setAdmin(name, route.AdminDrain, ch); err != nil {
 		return nil, err
 	}
 	s.changed(c, "drain", name, in.Why, moment("until", in.Until), moment("deadline", in.Deadline))
 	if !in.Deadline.IsZero() {
-		s.leave(c.Context(), name, in.Deadline, ch)
+		s.leave(c.Context(), name, in.Deadline)
 	}
 	return s.changedBackend(name)
 }
@@ -103,7 +104,7 @@ func (s *Server) maint(c *call, in *ChangeRequest) (*Changed, error) {
 	if err == nil {
 		out.Ending = out.Backend.Sessions
 	}
-	s.leave(c.Context(), name, time.Time{}, ch)
+	s.leave(c.Context(), name, time.Time{})
 	return out, err
 }
 
@@ -164,7 +165,9 @@ func (s *Server) changedBackend(name string) (*Changed, error) {
 		// A reload took it away, and what people had changed has now gone too.
 		b = route.BackendStatus{Name: name, Admin: route.AdminReady, Pools: []string{}}
 	}
-	return &Changed{Backend: s.backend(b, time.Now())}, nil
+	out := s.backend(b, time.Now())
+	out.Unconfigured = err != nil
+	return &Changed{Backend: out}, nil
 }
 
 // findBackend returns a backend of the table in force. What is known of backends
@@ -179,17 +182,13 @@ func findBackend(t *route.Table, name string) (route.BackendStatus, error) {
 }
 
 // leaving is a backend whose sessions are to end.
-type leaving struct {
-	deadline time.Time // zero: at once
-	cancel   context.CancelFunc
-}
+type leaving struct{ cancel context.CancelFunc }
 
-// leave ends the sessions of a backend, from the deadline on, in a goroutine of
-// its own. A deadline is kept in this process alone: a restart keeps the drain,
-// and forgets when it was to become maintenance.
-func (s *Server) leave(ctx context.Context, name string, deadline time.Time, ch route.Change) {
+// leave ends the sessions of a backend, from the deadline of its drain on, in a
+// goroutine of its own; at once, if that is zero.
+func (s *Server) leave(ctx context.Context, name string, deadline time.Time) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	l := &leaving{deadline: deadline, cancel: cancel}
+	l := &leaving{cancel: cancel}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -202,13 +201,22 @@ func (s *Server) leave(ctx context.Context, name string, deadline time.Time, ch 
 	s.leaving[name] = l
 	s.wg.Go(func() {
 		defer cancel()
-		s.empty(ctx, name, deadline, ch)
+		s.empty(ctx, name, deadline)
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.leaving[name] == l {
 			delete(s.leaving, name)
 		}
 	})
+}
+
+// resume takes up the deadlines of drains that were made before the last stop.
+func (s *Server) resume(ctx context.Context) {
+	for _, o := range s.Site.InForce().Table.State().Overrides() {
+		if !o.Deadline.IsZero() {
+			s.leave(ctx, o.Name, o.Deadline)
+		}
+	}
 }
 
 // stopLeaving ends what leave began.
@@ -222,14 +230,18 @@ func (s *Server) stopLeaving() {
 }
 
 // empty waits for the deadline, and then ends the sessions of a backend.
-func (s *Server) empty(ctx context.Context, name string, deadline time.Time, ch route.Change) {
+func (s *Server) empty(ctx context.Context, name string, deadline time.Time) {
 	if !deadline.IsZero() {
 		if !sleep(ctx, time.Until(deadline)) {
 			return
 		}
 		// From now on sessions that are still there bring in no further ones.
-		if err := s.Site.InForce().Table.State().SetAdmin(name, route.AdminMaint, ch); err != nil {
-			s.log.Error("drain: at the deadline", zap.String("backend", name), zap.Error(err))
+		due, err := s.Site.InForce().Table.State().Overdue(name, deadline)
+		if err != nil {
+			s.log.Error("changes are not saved", zap.Error(err))
+		}
+		if !due {
+			return
 		}
 		s.log.Info("drain: deadline", zap.String("backend", name))
 	}

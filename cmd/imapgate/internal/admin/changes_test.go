@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"imapgate/route"
 )
 
 // refused expects a status code and a text.
@@ -43,6 +47,7 @@ weight mail2 7 by root:
 		got := f.get(t, "/v1/overrides?kind=pin")
 		equal(t, `{
   "now": "2000-01-01T00:00:00Z",
+  "total": 1,
   "overrides": [
     {
       "kind": "pin",
@@ -111,24 +116,63 @@ func TestChangesThatAreRefused(t *testing.T) {
 }
 
 func TestABackendThatIsGoneCanOnlyBeTakenBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		f := newFake(t)
-		f.post(t, "/v1/backends/new/drain", "{}")
-		f.post(t, "/v1/backends/new/weight", `{"weight":7}`)
-		def := definition
-		def.Backends = def.Backends[:4]
-		if err := f.table.Load(def, nil, true); err != nil {
-			t.Fatal(err)
-		}
-		const gone = `unknown backend "new"`
-		f.refused(t, "/v1/backends/new/maint", "{}", 404, gone)
-		f.refused(t, "/v1/backends/new/weight", `{"weight":8}`, 404, gone)
-		f.refused(t, "/v1/users/alice/pin", `{"backend":"new"}`, 404, gone)
-		equal(t, "admin new drain by root: \nweight new 7 by root: \n", f.overridesOf())
-		f.post(t, "/v1/backends/new/ready", "{}")
-		f.post(t, "/v1/backends/new/weight", `{"weight":0}`)
-		equal(t, "", f.overridesOf())
-	})
+	for _, restart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("restart %v", restart), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake(t)
+				kept := filepath.Join(t.TempDir(), "overrides.json")
+				if err := f.table.State().Persist(kept); err != nil {
+					t.Fatal(err)
+				}
+				f.post(t, "/v1/backends/new/drain", `{"deadline":"2000-01-01T01:00:00Z"}`)
+				f.post(t, "/v1/backends/new/weight", `{"weight":7}`)
+				f.post(t, "/v1/users/alice/pin", `{"backend":"new"}`)
+				f.post(t, "/v1/backends/old/drain", "{}")
+				def := definition
+				def.Backends = def.Backends[:4]
+				if restart {
+					f = newFake(t)
+					f.table = route.New()
+					if err := f.table.Load(def, nil, true); err != nil {
+						t.Fatal(err)
+					}
+					if err := f.table.State().Persist(kept); err != nil {
+						t.Fatal(err)
+					}
+					f.resume(t.Context())
+				} else if err := f.table.Load(def, nil, true); err != nil {
+					t.Fatal(err)
+				}
+				const gone = `unknown backend "new"`
+				f.refused(t, "/v1/backends/new/maint", "{}", 404, gone)
+				f.refused(t, "/v1/backends/new/weight", `{"weight":8}`, 404, gone)
+				f.refused(t, "/v1/users/alice/pin", `{"backend":"new"}`, 404, gone)
+				f.refused(t, "/v1/backends/never/ready", "{}", 404, `unknown backend "never"`)
+				var list Overrides
+				if err := json.Unmarshal([]byte(f.get(t, "/v1/overrides?limit=3")), &list); err != nil {
+					t.Fatal(err)
+				}
+				var got []string
+				for _, o := range list.Overrides {
+					got = append(got, fmt.Sprint(o.Kind, " ", o.Name, " ", o.Value, " ", o.Stale))
+				}
+				if want := []string{"admin new drain true", "admin old drain false", "pin alice@example.org new true"}; list.Total != 4 || !slices.Equal(got, want) {
+					t.Errorf("of %d: %q, want %q", list.Total, got, want)
+				}
+				pass(time.Hour) // its deadline
+				if got := f.overridesOf(); !strings.HasPrefix(got, "admin new maint by root: \n") {
+					t.Errorf("after the deadline: %s", got)
+				}
+				if got := f.post(t, "/v1/backends/new/ready", "{}"); !strings.Contains(got, `"unconfigured": true`) {
+					t.Errorf("ready: %s", got)
+				}
+				f.post(t, "/v1/backends/new/weight", `{"weight":0}`)
+				f.post(t, "/v1/users/alice/unpin", "")
+				f.post(t, "/v1/backends/old/ready", "{}")
+				equal(t, "", f.overridesOf())
+			})
+		})
+	}
 }
 
 func TestMaintEndsSessionsSpreadAndUserByUser(t *testing.T) {
@@ -187,6 +231,40 @@ func TestADrainBecomesMaintenanceAtItsDeadline(t *testing.T) {
 		want := []string{"01:00:00 alice@example.org maintenance 0", "01:00:00 alice@example.org maintenance 0"}
 		if diff := cmp.Diff(want, f.kicks); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
+		}
+	})
+}
+
+func TestADeadlineOutlivesTheProcess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(t)
+		kept := filepath.Join(t.TempDir(), "overrides.json")
+		if err := f.table.State().Persist(kept); err != nil {
+			t.Fatal(err)
+		}
+		f.post(t, "/v1/backends/old/drain", `{"why":"kernel","deadline":"2000-01-01T01:00:00Z","until":"2000-01-01T03:00:00Z"}`)
+		f.post(t, "/v1/backends/new/drain", `{"deadline":"2000-01-01T02:00:00Z"}`)
+		f.stopLeaving()
+		f.wg.Wait()
+		pass(90 * time.Minute)
+
+		f = newFake(t)
+		if err := f.table.State().Persist(kept); err != nil {
+			t.Fatal(err)
+		}
+		serving, stop := context.WithCancel(t.Context())
+		served := make(chan error)
+		go func() { served <- f.Serve(serving) }()
+		synctest.Wait()
+		equal(t, "admin new drain by root: \nadmin old maint by root: kernel until 03:00:00\n", f.overridesOf())
+		if got := f.get(t, "/v1/backends"); !strings.Contains(got, `"deadline": "2000-01-01T02:00:00Z"`) {
+			t.Errorf("got %s", got)
+		}
+		pass(31 * time.Minute)
+		equal(t, "admin new maint by root: \nadmin old maint by root: kernel until 03:00:00\n", f.overridesOf())
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
 		}
 	})
 }

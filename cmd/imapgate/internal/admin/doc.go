@@ -12,7 +12,7 @@
 // The endpoints are one list, in endpoints.go, and openapi.yaml describes them: a
 // test compares the two, field by field. What changes goes to the routing table's
 // [route.State], which keeps it, and to the proxy, which ends sessions. Nothing
-// is kept here but the timers of drains with a deadline.
+// is kept here: the timers of drains with a deadline begin anew with the process.
 //
 // [Client] is the other end: the commands of imapgate speak through it.
 package admin

@@ -23,7 +23,7 @@ func endpoints() []endpoint {
 		get("/v1/backends", (*Server).backends),
 		get("/v1/sessions", (*Server).sessions, "user", "ip", "backend", "id", "order", "limit"),
 		get("/v1/route/{user}", (*Server).route),
-		get("/v1/overrides", (*Server).overrides, "kind"),
+		get("/v1/overrides", (*Server).overrides, "kind", "limit"),
 		get("/v1/certificates", (*Server).certificates),
 		get("/v1/reloads", (*Server).reloads),
 

@@ -134,8 +134,9 @@ const (
 	maxHeader       = 64 << 10
 )
 
-// Serve serves on the listeners until ctx ends, and closes them. When it returns,
-// nothing runs any more. The error is that of a listener that failed.
+// Serve serves on the listeners, of which there may be none, until ctx ends, and
+// closes them. Drains end at their deadlines meanwhile. When it returns, nothing
+// runs any more. The error is that of a listener that failed.
 func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 	requests, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -163,6 +164,7 @@ func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 			}
 		})
 	}
+	s.resume(requests)
 	var err error
 	select {
 	case <-ctx.Done():

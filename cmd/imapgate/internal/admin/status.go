@@ -43,7 +43,6 @@ func (s *Server) look() Event {
 		Draining: s.Proxy.Draining(), Listeners: append([]string{}, s.Proxy.Listening()...), Connections: s.Proxy.Connections(),
 		LoginsPerSecond: s.Metrics.loginRate("", now),
 		Table:           TableStatus{Users: stats.Users, Domains: stats.Domains, Generation: stats.Generation, LoadedAt: stats.LoadedAt.UTC()},
-		Overrides:       OverrideCounts{File: s.OverridesFile},
 	}
 	for _, b := range in.Table.Backends() {
 		e.Backends = append(e.Backends, s.backend(b, now))
@@ -51,8 +50,9 @@ func (s *Server) look() Event {
 		st.Users += b.Users
 		st.Backends.add(b)
 	}
-	for _, o := range in.Table.State().Overrides() {
-		st.Overrides.add(o.Kind)
+	counts, made := in.Table.State().CountOverrides()
+	st.Overrides = OverrideCounts{
+		Admin: counts.Admin, Weight: counts.Weight, Pin: counts.Pin, Hold: counts.Hold, Made: made, File: s.OverridesFile,
 	}
 	if err := in.Table.State().SaveError(); err != nil {
 		st.Overrides.Error = err.Error()
@@ -68,13 +68,7 @@ func (s *Server) look() Event {
 
 func (s *Server) backend(b route.BackendStatus, now time.Time) Backend {
 	b.HealthSince = b.HealthSince.UTC()
-	out := Backend{BackendStatus: b, LoginsPerSecond: s.Metrics.loginRate(b.Name, now)}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if l := s.leaving[b.Name]; l != nil && l.deadline.After(now) {
-		out.Deadline = l.deadline.UTC()
-	}
-	return out
+	return Backend{BackendStatus: b, LoginsPerSecond: s.Metrics.loginRate(b.Name, now)}
 }
 
 func (c *BackendCounts) add(b route.BackendStatus) {
@@ -89,19 +83,6 @@ func (c *BackendCounts) add(b route.BackendStatus) {
 	case route.AdminMaint:
 		c.Maint++
 	case route.AdminReady:
-	}
-}
-
-func (c *OverrideCounts) add(kind route.OverrideKind) {
-	switch kind {
-	case route.OverrideAdmin:
-		c.Admin++
-	case route.OverrideWeight:
-		c.Weight++
-	case route.OverridePin:
-		c.Pin++
-	case route.OverrideHold:
-		c.Hold++
 	}
 }
 
@@ -145,16 +126,47 @@ func writeText(w http.ResponseWriter, code int, text string) {
 }
 
 func (s *Server) overrides(c *call) (*Overrides, error) {
-	list := s.Site.InForce().Table.State().Overrides()
-	if kind := route.OverrideKind(c.URL.Query().Get("kind")); kind != "" {
-		switch kind {
-		case route.OverrideAdmin, route.OverrideWeight, route.OverridePin, route.OverrideHold:
-		default:
-			return nil, failf(http.StatusBadRequest, "kind=%q is not admin, weight, pin or hold", kind)
-		}
-		list = slices.DeleteFunc(list, func(o route.Override) bool { return o.Kind != kind })
+	limit, err := c.number("limit", 0)
+	if err != nil {
+		return nil, err
 	}
-	return &Overrides{Now: time.Now().UTC(), Overrides: list}, nil
+	kind := route.OverrideKind(c.URL.Query().Get("kind"))
+	switch kind {
+	case "", route.OverrideAdmin, route.OverrideWeight, route.OverridePin, route.OverrideHold:
+	default:
+		return nil, failf(http.StatusBadRequest, "kind=%q is not admin, weight, pin or hold", kind)
+	}
+	out := &Overrides{Now: time.Now().UTC(), Overrides: []Override{}}
+	stale := Staleness(s.Site.InForce().Table)
+	for _, o := range s.Site.InForce().Table.State().Overrides() {
+		if kind != "" && o.Kind != kind {
+			continue
+		}
+		if out.Total++; limit == 0 || out.Total <= limit {
+			out.Overrides = append(out.Overrides, Override{o, stale(o)})
+		}
+	}
+	return out, nil
+}
+
+// Staleness says of changes whether they are about backends that the table in force
+// does not have. They do no harm, but to users who are pinned there; and they
+// would be in force again with a backend of that name.
+func Staleness(t *route.Table) func(route.Override) bool {
+	known := make(map[string]bool)
+	for _, b := range t.Backends() {
+		known[b.Name] = true
+	}
+	return func(o route.Override) bool {
+		switch o.Kind {
+		case route.OverrideAdmin, route.OverrideWeight:
+			return !known[o.Name]
+		case route.OverridePin:
+			return !known[o.Value]
+		case route.OverrideHold:
+		}
+		return false
+	}
 }
 
 func (s *Server) certificates(*call) (*Certificates, error) {
@@ -208,13 +220,14 @@ func (s *Server) route(c *call) (*Route, error) {
 		}
 	}
 	if p.Reason == route.ReasonPin || p.Held {
+		stale := Staleness(in.Table)
 		for _, o := range in.Table.State().Overrides() {
 			switch {
 			case o.Name != key:
 			case o.Kind == route.OverridePin:
-				out.Pin = &o
+				out.Pin = &Override{o, stale(o)}
 			case o.Kind == route.OverrideHold:
-				out.Hold = &o
+				out.Hold = &Override{o, false}
 			}
 		}
 	}

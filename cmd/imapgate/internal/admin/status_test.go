@@ -68,6 +68,7 @@ func TestStatus(t *testing.T) {
     "weight": 0,
     "pin": 0,
     "hold": 0,
+    "made": 1,
     "file": "/var/lib/imapgate/overrides.json"
   },
   "reload": {
@@ -123,15 +124,15 @@ func TestBackends(t *testing.T) {
         "by": "root",
         "why": "kernel",
         "since": "2000-01-01T00:00:00Z",
-        "until": "2000-01-01T02:00:00Z"
+        "until": "2000-01-01T02:00:00Z",
+        "deadline": "2000-01-01T01:00:00Z"
       },
       "up": true,
       "health_since": "2000-01-01T00:00:00Z",
       "sessions": 1,
       "users": 1,
       "pools": [],
-      "logins_per_second": 0,
-      "deadline": "2000-01-01T01:00:00Z"
+      "logins_per_second": 0
     },
 `, `  "pools": [
     {

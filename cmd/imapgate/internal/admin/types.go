@@ -57,6 +57,7 @@ type OverrideCounts struct {
 	Weight int    `json:"weight"`
 	Pin    int    `json:"pin"`
 	Hold   int    `json:"hold"`
+	Made   uint64 `json:"made"`            // since the start: another number, another list
 	File   string `json:"file,omitempty"`  // where they are kept; "": nowhere, a restart forgets them
 	Error  string `json:"error,omitempty"` // why the file lacks the last of them
 }
@@ -64,8 +65,8 @@ type OverrideCounts struct {
 // Backend is a backend as it is now.
 type Backend struct {
 	route.BackendStatus
-	LoginsPerSecond float64   `json:"logins_per_second"`
-	Deadline        time.Time `json:"deadline,omitzero"` // when a drain becomes maintenance
+	LoginsPerSecond float64 `json:"logins_per_second"`
+	Unconfigured    bool    `json:"unconfigured,omitempty"` // no table in force has it; the rest is empty
 }
 
 // Backends is the answer to GET /v1/backends.
@@ -121,15 +122,22 @@ type Route struct {
 	Slot        int               `json:"slot"`
 	Sessions    int               `json:"sessions"`              // of the user, now
 	Unavailable string            `json:"unavailable,omitempty"` // why no backend serves the user now
-	Pin         *route.Override   `json:"pin,omitempty"`
-	Hold        *route.Override   `json:"hold,omitempty"` // logins wait
+	Pin         *Override         `json:"pin,omitempty"`
+	Hold        *Override         `json:"hold,omitempty"` // logins wait
 	Candidates  []route.Candidate `json:"candidates"`
+}
+
+// Override is what people changed and is in force.
+type Override struct {
+	route.Override
+	Stale bool `json:"stale,omitempty"` // it is about a backend that is not configured
 }
 
 // Overrides is the answer to GET /v1/overrides.
 type Overrides struct {
-	Now       time.Time        `json:"now"`
-	Overrides []route.Override `json:"overrides"`
+	Now       time.Time  `json:"now"`
+	Total     int        `json:"total"`     // of those that were asked for
+	Overrides []Override `json:"overrides"` // fewer than Total with a limit
 }
 
 // Certificate is one of those that clients see.

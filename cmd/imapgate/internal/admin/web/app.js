@@ -12,7 +12,7 @@ import { Live } from "./live.js";
 import { answer } from "./lookup.js";
 import { Clock, problems } from "./model.js";
 import { History, about, figures, problemList, verdict } from "./overview.js";
-import { certificatesList, overridesList, reloadsList } from "./records.js";
+import { certificatesList, overridesList, recordsShown, reloadsList } from "./records.js";
 import { asked as rowsAsked, queryOf, sessionsTable, shownFirst, summary } from "./sessions.js";
 
 const clockOf = new Clock();
@@ -20,7 +20,7 @@ const history = new History();
 const api = new API(askToken);
 const confirm = new Confirm(done);
 
-const model = { status: null, backends: [], pools: [], overrides: [], certificates: [], reloads: [] };
+const model = { status: null, backends: [], pools: [], overrides: [], changes: 0, certificates: [], reloads: [] };
 let query = {}; // of the search for sessions
 let shown = shownFirst; // of what it finds
 let found = null; // what it found: {list, total} or {error}
@@ -114,7 +114,15 @@ const sessions = new Task(async () => {
   drawSessions();
 }, 1_000);
 
-const overrides = new Task(fetchList("v1/overrides", "overrides", drawRecords), 2_000);
+const overrides = new Task(async () => {
+  try {
+    const { total, overrides: list } = await api.get("v1/overrides", { limit: recordsShown });
+    Object.assign(model, { overrides: list ?? [], changes: total });
+  } catch {
+    return;
+  }
+  drawRecords();
+}, 2_000);
 const certificates = new Task(fetchList("v1/certificates", "certificates", draw), 2_000);
 const reloads = new Task(fetchList("v1/reloads", "reloads", draw), 2_000);
 
@@ -170,7 +178,7 @@ function drawTab(sum = verdict(model.status ? problems(model, clockOf) : [])) {
 }
 
 function drawRecords() {
-  patch(byID("changes-body"), overridesList(model.overrides, clockOf));
+  patch(byID("changes-body"), overridesList(model.overrides, model.changes, clockOf));
   patch(byID("certificates-body"), certificatesList(model.certificates, clockOf));
   patch(byID("reloads-body"), reloadsList(model.reloads, clockOf));
   if (model.status) setText(byID("changes-note"), model.status.overrides.file ? "" : "a restart forgets them");
@@ -280,6 +288,7 @@ const actions = {
   drain: ({ backend }) => changes.drain(api, backend, model.pools),
   maint: ({ backend }) => changes.maint(api, backend, model.pools),
   ready: ({ backend }) => changes.ready(api, backend),
+  unweigh: ({ backend }) => changes.unweigh(api, backend),
   kick: ({ session }) => changes.kickOne(api, session),
   "kick-user": ({ user }) => changes.kickFound(api, { user }, route.sessions),
   move: () => changes.move(api, route, model.backends),
@@ -308,7 +317,8 @@ document.addEventListener("click", (event) => {
   }
   const target = {
     user,
-    backend: model.backends.find((b) => b.name === backend),
+    // Changes outlive the backends that they are about.
+    backend: model.backends.find((b) => b.name === backend) ?? model.overrides.find((o) => o.stale && o.name === backend),
     session: found?.list?.find((s) => s.id === session),
   };
   if ((backend && !target.backend) || (session && !target.session)) return; // gone meanwhile

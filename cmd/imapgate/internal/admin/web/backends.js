@@ -63,7 +63,7 @@ function reasons(b, clockOf) {
   if (b.admin_change) {
     const { why, how } = said(b.admin_change, clockOf);
     lines.push(h("p", null, why || b.admin, " ", h("span", { class: "sub" }, how)));
-    if (isTime(b.deadline)) lines.push(h("p", { class: "sub" }, `who is left is moved at ${clock(b.deadline)}`));
+    if (isTime(b.admin_change.deadline)) lines.push(h("p", { class: "sub" }, `who is left is moved at ${clock(b.admin_change.deadline)}`));
   }
   if (b.weight_change) {
     const { why, how } = said(b.weight_change, clockOf);

@@ -64,12 +64,26 @@ export const maint = (api, b, pools) => ({
 // ready takes drain and maintenance back.
 export const ready = (api, b) => ({
   title: `Make ${b.name} ready?`,
-  text: [b.up ? "It takes users again." : "It takes users again as soon as the checks find it up.", "Users with sessions elsewhere stay where they are."],
+  text: b.stale
+    ? ["It is not configured. If it is again some day, it takes users."]
+    : [b.up ? "It takes users again." : "It takes users again as soon as the checks find it up.", "Users with sessions elsewhere stay where they are."],
   fields: [loggedReason],
   verb: "Make ready",
   async send(values) {
     await api.post(backendPath(b.name, "ready"), { why: values.why });
     return `${b.name} is ready.`;
+  },
+});
+
+// unweigh gives a backend its configured weight back.
+export const unweigh = (api, b) => ({
+  title: `Take the weight of ${b.name} back?`,
+  text: [b.stale ? "It is not configured." : "It gets its configured share of new users again.", "Users with sessions stay where they are."],
+  fields: [loggedReason],
+  verb: "Take back",
+  async send(values) {
+    await api.post(backendPath(b.name, "weight"), { weight: 0, why: values.why });
+    return `${b.name} has its configured weight.`;
   },
 });
 

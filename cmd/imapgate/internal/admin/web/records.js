@@ -1,32 +1,34 @@
 // The lists beside the tables: what people changed, certificates, reloads.
 
 import { h } from "./dom.js";
-import { clock, count, day, plural, span } from "./format.js";
+import { clock, count, day, isTime, plural, span } from "./format.js";
 import { certificateName, certificateState, said } from "./model.js";
 
 // Rows of a list: a page is read, and a shell has all of them.
-const shown = 50;
+export const recordsShown = 50;
 
-const more = (list) => (list.length > shown
-  ? h("p", { class: "empty" }, `${count(list.length - shown)} more: imapgate status`)
+const more = (total) => (total > recordsShown
+  ? h("p", { class: "empty" }, `${count(total - recordsShown)} more: imapgate status -o json`)
   : null);
 
 const ago = (t, clockOf) => h("time", { datetime: t, title: clock(t) }, `${span(clockOf.ago(t))} ago`);
 
-// overridesList draws what people changed and is in force.
-export function overridesList(overrides, clockOf) {
+// overridesList draws what people changed and is in force: the first of them.
+export function overridesList(overrides, total, clockOf) {
   if (overrides.length === 0) return h("p", { class: "empty" }, "Nobody changed anything: all is as configured.");
   return [
-    h("ul", { class: "records" }, overrides.slice(0, shown).map((o) => {
+    h("ul", { class: "records" }, overrides.slice(0, recordsShown).map((o) => {
       const { why, how } = said(o, clockOf);
       return h("li", { key: `${o.kind} ${o.name}` },
         h("div", { class: "line" },
           h("p", null, h("strong", null, o.name), " ", what(o)),
           undo(o)),
+        o.stale ? h("p", { class: "error" }, `${o.kind === "pin" ? o.value : o.name} is not configured`) : null,
         why ? h("p", null, why) : null,
+        isTime(o.deadline) ? h("p", { class: "sub" }, `who is left is moved at ${clock(o.deadline)}`) : null,
         h("p", { class: "sub" }, how));
     })),
-    more(overrides),
+    more(total),
   ];
 }
 
@@ -41,10 +43,10 @@ function what(o) {
 }
 
 function undo(o) {
-  const [action, label] = { admin: ["ready", "Ready"], pin: ["unpin", "Unpin"], hold: ["release", "Release"] }[o.kind] ?? [];
+  const [action, label] = { admin: ["ready", "Ready"], weight: ["unweigh", "Undo"], pin: ["unpin", "Unpin"], hold: ["release", "Release"] }[o.kind] ?? [];
   return action ? h("button", {
     type: "button", "data-action": action, "aria-label": `${label} ${o.name}`, "aria-haspopup": "dialog",
-    ...(o.kind === "admin" ? { "data-backend": o.name } : { "data-user": o.name }),
+    ...(o.kind === "admin" || o.kind === "weight" ? { "data-backend": o.name } : { "data-user": o.name }),
   }, label) : null;
 }
 
@@ -54,7 +56,7 @@ export function certificatesList(certificates, clockOf) {
   if (certificates.length === 0) return h("p", { class: "empty" }, "No certificate is configured.");
   const sorted = [...certificates].sort((a, b) => Date.parse(a.not_after) - Date.parse(b.not_after));
   return [
-    h("ul", { class: "records" }, sorted.slice(0, shown).map((cert) => {
+    h("ul", { class: "records" }, sorted.slice(0, recordsShown).map((cert) => {
       const state = certificateState(cert, clockOf);
       const others = (cert.names ?? []).slice(1);
       return h("li", { key: cert.file },
@@ -65,7 +67,7 @@ export function certificatesList(certificates, clockOf) {
         cert.problem ? h("p", { class: "error" }, cert.problem) : null,
         h("p", { class: "sub" }, `until ${day(cert.not_after)} · ${cert.key_type} · ${cert.file}`));
     })),
-    more(sorted),
+    more(sorted.length),
   ];
 }
 
@@ -73,14 +75,14 @@ export function certificatesList(certificates, clockOf) {
 export function reloadsList(reloads, clockOf) {
   if (reloads.length === 0) return h("p", { class: "empty" }, "Nothing was reloaded since the start.");
   return [
-    h("ul", { class: "records" }, reloads.slice(0, shown).map((r) => h("li", { key: `${r.at} ${r.what}` },
+    h("ul", { class: "records" }, reloads.slice(0, recordsShown).map((r) => h("li", { key: `${r.at} ${r.what}` },
       h("div", { class: "line" },
         h("p", { class: `state ${r.ok ? "ok" : "bad"}` },
           h("span", { class: "mark", "aria-hidden": "true" }), r.ok ? "In force" : "Refused"),
         h("p", { class: "sub" }, ago(r.at, clockOf))),
       h("p", { class: "sub" }, [r.what, r.by, took(r.took_seconds), r.rows > 0 ? plural(r.rows, "row") : ""].filter(Boolean).join(" · ")),
       r.errors?.length > 0 ? h("pre", { tabindex: "0", "aria-label": "What was wrong" }, r.errors.join("\n")) : null))),
-    more(reloads),
+    more(reloads.length),
   ];
 }
 

@@ -96,7 +96,7 @@ export class Fake {
     switch (url.pathname) {
       case "/v1/status": return state.status;
       case "/v1/backends": return { now, backends: state.backends, pools: state.pools };
-      case "/v1/overrides": return { now, overrides: state.overrides };
+      case "/v1/overrides": return { now, total: state.overrides.length, overrides: state.overrides.slice(0, Number(url.searchParams.get("limit") ?? 1e9)) };
       case "/v1/certificates": return { now, certificates: state.certificates };
       case "/v1/reloads": return { now, reloads: state.reloads };
       case "/v1/sessions": {
@@ -131,7 +131,12 @@ export class Fake {
     let out = { sessions: 0 };
     this.change((state) => {
       if (kind === "backends") {
-        const b = state.backends.find((one) => one.name === name);
+        const b = state.backends.find((one) => one.name === name) ?? { name, unconfigured: true };
+        if (what === "weight") {
+          state.overrides = state.overrides.filter((o) => o.kind !== "weight" || o.name !== name);
+          out = { backend: b, ending: 0 };
+          return;
+        }
         b.admin = what;
         state.overrides = state.overrides.filter((o) => o.kind !== "admin" || o.name !== name);
         if (what === "ready") delete b.admin_change;

@@ -51,7 +51,7 @@ export function calm() {
       listeners: ["[::]:993", "[::]:143"], connections: 7, sessions: 1259, users: 915, logins_per_second: 7.14,
       backends: { up: 4, down: 0, drain: 0, maint: 0 },
       table: { users: 48_211, domains: 37, generation: 12, loaded_at: ago(3 * hour) },
-      overrides: { admin: 0, weight: 0, pin: 0, hold: 0, file: "/var/lib/imapgate/overrides.json" },
+      overrides: { admin: 0, weight: 0, pin: 0, hold: 0, made: 0, file: "/var/lib/imapgate/overrides.json" },
       reload: { at: ago(3 * hour), what: "table", by: "users.map changed", ok: true, took_seconds: 0.213, rows: 48_248 },
     },
     backends,
@@ -88,8 +88,8 @@ export function night() {
     up: false, health_why: "connect: connection refused (3 checks in a row)", health_since: ago(4 * 60 + 12), sessions: 37, users: 30, logins_per_second: 0,
   });
   Object.assign(mail3, {
-    admin: "drain", admin_change: { by: "jana (sudo)", why: "kernel update, ticket 4711", since: ago(38 * 60), until: ahead(3 * hour) },
-    deadline: ahead(22 * 60), sessions: 122, users: 98, logins_per_second: 0.2,
+    admin: "drain", admin_change: { by: "jana (sudo)", why: "kernel update, ticket 4711", since: ago(38 * 60), until: ahead(3 * hour), deadline: ahead(22 * 60) },
+    sessions: 122, users: 98, logins_per_second: 0.2,
   });
   Object.assign(mail1, {
     weight: 50, weight_change: { by: "jana (sudo)", why: "slow disk", since: ago(2 * day) }, sessions: 801, users: 655, logins_per_second: 11.8,
@@ -102,7 +102,7 @@ export function night() {
   Object.assign(s.status, {
     sessions: 978, users: 783, logins_per_second: 12.3, connections: 41,
     backends: { up: 3, down: 2, drain: 1, maint: 1 },
-    overrides: { admin: 2, weight: 1, pin: 1, hold: 1, file: "/var/lib/imapgate/overrides.json", error: "write /var/lib/imapgate/overrides.json: no space left on device" },
+    overrides: { admin: 2, weight: 2, pin: 1, hold: 1, made: 5, file: "/var/lib/imapgate/overrides.json", error: "write /var/lib/imapgate/overrides.json: no space left on device" },
   });
   s.sessions = sessionsOn(s.backends.filter((b) => b.sessions > 0));
   for (const one of s.sessions) {
@@ -127,6 +127,7 @@ export function night() {
     { kind: "hold", name: "ivan@example.org", by: "jana (sudo)", why: "mailbox repair", since: ago(25 * 60), until: ahead(35 * 60) },
     { kind: "pin", name: "grace@example.org", value: "mail1", by: "ops", why: "moved by hand", since: ago(20 * day) },
     { kind: "weight", name: "mail1", value: "50", by: "jana (sudo)", why: "slow disk", since: ago(2 * day) },
+    { kind: "weight", name: "mail0", value: "10", by: "ops", since: ago(90 * day), stale: true },
   ];
   s.routes["carol@example.org"] = {
     ...s.routes["carol@example.org"], backend: "mail1", address: "mail1.internal.example.org:993", failover: [], sessions: 0,
