@@ -182,9 +182,11 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (bc *b
 			}
 			at, fail := c.loginAt(ctx, a, b)
 			if fail == nil {
+				at.entering = c.srv.enter(c.sessionInfo(a, name))
 				if lease.Commit(name) {
 					return at, nil
 				}
+				c.srv.forget(at.entering)
 				_ = at.raw.Close()
 				return nil, moved(name)
 			}
@@ -238,6 +240,11 @@ func moved(backend string) *failure {
 
 // loginAt makes one attempt at one backend.
 func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendConn, *failure) {
+	leave, fail := c.srv.admit(ctx, c.cfg, b)
+	if fail != nil {
+		return nil, fail
+	}
+	defer func() { leave(fail) }()
 	began := time.Now()
 	deadline, _ := ctx.Deadline()
 	bc, fail := c.srv.connect(ctx, c.cfg, b, &c.client)
@@ -247,6 +254,7 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 		fail.ours = fail.ours || ctx.Err() != nil || isTimeout(fail.err) && deadline.Sub(began) < c.cfg.ConnectTimeout
 		return nil, fail
 	}
+	bc.leave = leave
 	fail = bc.login(c, a, deadline)
 	if fail == nil && !bc.release() {
 		fail = unavailable("login/authenticate", "timeout", ctx.Err())
@@ -268,7 +276,7 @@ func isTimeout(err error) bool {
 // noteBackend counts a failed attempt that is the backend's fault, and logs one
 // that may pass.
 func (c *conn) noteBackend(ctx context.Context, a *attempt, b *Backend, f *failure) {
-	if f.result != resultUnavailable && f.result != resultMisconfigured || f.client != nil {
+	if f.result != resultUnavailable && f.result != resultMisconfigured || f.client != nil || f.moved {
 		return // the client's matter, that is logged with its reply
 	}
 	c.srv.metrics.BackendFailed(f.backend, f.reason)

@@ -33,8 +33,11 @@ type backendConn struct {
 	responses imap.ResponseReader
 	caps      []string // before login; nil: not known
 
+	leave func(*failure) // gives its place among the logins under way back
+
 	// What the login brought: the user's place, and what is for the client.
 	lease     *route.Lease
+	entering  *entering
 	untagged  []string // status responses, in order
 	loginCaps []string // capabilities after login; nil: not known
 	capsLine  string   // the data of a CAPABILITY response that has to be passed on

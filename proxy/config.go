@@ -86,6 +86,10 @@ type Backend struct {
 	// NoPipelining waits for the reply to ID before it sends the login.
 	NoPipelining bool
 
+	// MaxLogins is how many logins may be under way at the same time, from the dial
+	// to the tagged reply; others wait. Zero means DefaultMaxLogins.
+	MaxLogins int
+
 	// Source is the local address to connect from; the zero value leaves the
 	// choice to the system.
 	Source netip.Addr
@@ -192,6 +196,8 @@ func (cfg *Config) withDefaults() (*Config, error) {
 			return nil, fmt.Errorf("backend %s is called %q", name, b.Name)
 		case b.TLS < TLSImplicit || b.TLS > TLSNone:
 			return nil, fmt.Errorf("backend %s: no TLS mode", name)
+		case b.MaxLogins < 0:
+			return nil, fmt.Errorf("backend %s: MaxLogins is %d", name, b.MaxLogins)
 		case b.ProxyProtocol > 2:
 			return nil, fmt.Errorf("backend %s: there is no PROXY protocol version %d", name, b.ProxyProtocol)
 		case b.TLS != TLSNone && b.TLSConfig == nil:

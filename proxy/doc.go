@@ -23,6 +23,7 @@ session: two sockets, two directions, counters.
 	capability.go  what is offered, and what the backends were heard to offer
 	sasl.go        the client's side of each mechanism
 	auth.go        who is it, where does he live, attempts and retries, the answer
+	admit.go       how many logins a backend gets at a time
 	backend.go     a connection to a backend until its capabilities
 	login.go       the login there; script.go: how it is said
 	session.go     a spliced pair; splice.go: its two directions; watch.go: commands that matter
@@ -75,6 +76,15 @@ kept, and the log says so. A user whose backend is known to be down is answered 
 once. The sessions of a backend that stays down are ended half a minute later, spread
 over CloseSpread.
 
+# Logins at a time
+
+So many logins are under way at one backend as Backend.MaxLogins says; the others
+wait in the order of their coming, within their budget, and are told UNAVAILABLE
+when that is nearly spent. A backend that comes back, or is new, begins with 8, or
+with a single one after more than half a minute, and each login that it answers
+makes room for one more. Whoever waits goes to no other backend, unless this one is
+found to be down.
+
 # What a client is told
 
 A failure is a replyError, which becomes a tagged response in reply.go alone. The
@@ -85,7 +95,7 @@ never looks like a wrong password.
 	the backend says AUTHENTICATIONFAILED, NO without a code, or BAD   NO [AUTHENTICATIONFAILED]
 	there is no such user                                              the same bytes, after a like delay
 	the routing table cannot answer                                    NO [UNAVAILABLE]
-	the backend cannot be reached, or its budget is spent              NO [UNAVAILABLE], after retries
+	the backend cannot be reached, or the budget is spent              NO [UNAVAILABLE], after retries
 	certificate, STARTTLS, LOGINDISABLED, loop, unknown backend        NO [SERVERBUG], and an error in the log
 	another code of the backend                                        the code and its text
 

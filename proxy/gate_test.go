@@ -26,6 +26,7 @@ type gate struct {
 	listener *proxytest.Listener
 	network  *proxytest.Network
 	logs     *bytes.Buffer // JSON, at debug level
+	onLog    func(message string)
 }
 
 // newGate starts a server whose backend mail1 is the one given. It is closed, with
@@ -44,7 +45,12 @@ func newGate(t *testing.T, cfg *proxy.Config, l proxy.Listener, mail1 ...*proxyt
 func (g *gate) start(t *testing.T, cfg *proxy.Config, l proxy.Listener, dial proxy.DialFunc) {
 	t.Helper()
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(zapcore.AddSync(g.logs)), zapcore.DebugLevel)
-	server, err := proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core), Dial: dial})
+	server, err := proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+		if g.onLog != nil {
+			g.onLog(e.Message)
+		}
+		return nil
+	})), Dial: dial})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,12 +61,13 @@ type liveBackend struct {
 	caps []string // before login; nil: never heard
 
 	down      bool
-	wrong     bool          // the last look found what only the operator can mend
-	suspect   bool          // it should be down, but most of its pool looks that way
-	since     time.Time     // of the last change
-	good, bad int           // looks in a row
-	failed    netip.Prefix  // a client's, see network
-	failedAt  time.Time     // when that client could not be connected
+	wrong     bool         // the last look found what only the operator can mend
+	suspect   bool         // it should be down, but most of its pool looks that way
+	since     time.Time    // of the last change
+	good, bad int          // looks in a row
+	failed    netip.Prefix // a client's, see network
+	failedAt  time.Time    // when that client could not be connected
+	gate      gate
 	poke      chan struct{} // asks for a look at once
 }
 
@@ -83,7 +84,7 @@ func (l *liveBackends) update(cfg *Config) (fresh []string) {
 			next[name] = old
 			continue
 		}
-		next[name] = &liveBackend{b: b, poke: make(chan struct{}, 1)}
+		next[name] = &liveBackend{b: b, poke: make(chan struct{}, 1), gate: gate{room: freshLogins}}
 		fresh = append(fresh, name)
 	}
 	l.backends = next
@@ -144,6 +145,7 @@ func (l *liveBackends) looked(b *Backend, ck Check, ok bool, now time.Time, pool
 		live.good++
 		live.bad, live.suspect = 0, false
 		if live.down && live.good >= ck.Rise {
+			live.restart(now.Sub(live.since))
 			live.down, live.since = false, now
 			return nowUp
 		}
@@ -206,6 +208,7 @@ func (l *liveBackends) fall(live *liveBackend, ck Check, now time.Time, pools ma
 		}
 	}
 	live.down, live.since, live.good = true, now, 0
+	live.dismiss()
 	return nowDown
 }
 

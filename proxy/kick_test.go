@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -168,6 +169,36 @@ func TestKickTakesNoTimeAtABoundary(t *testing.T) {
 		}
 		if took := time.Since(began); took != 0 {
 			t.Errorf("it took %v", took)
+		}
+	})
+}
+
+func TestKickMeetsALoginThatIsAboutToBeASession(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := &gate{network: new(proxytest.Network), logs: new(bytes.Buffer)}
+		g.network.Add("mail1", &proxytest.Backend{})
+		kicked := 0
+		g.onLog = func(message string) {
+			if message != "login" { // which comes between the place at the backend and the session
+				return
+			}
+			for _, user := range []string{"bob", "alice", "alice"} { // the last one finds it ended
+				n, err := g.server.Kick(t.Context(), func(i proxy.SessionInfo) bool { return i.User == user }, proxy.KickOptions{Text: "Go."})
+				if err != nil {
+					t.Error(err)
+				}
+				kicked += n
+			}
+		}
+		g.start(t, oneBackend(t), proxy.Listener{TLS: proxy.TLSNone}, g.network.Dial)
+		c := g.connect(t)
+		c.line()
+		if reply, _ := c.command("LOGIN alice secret"); !strings.HasPrefix(reply, "OK ") {
+			t.Errorf("told %q", reply)
+		}
+		if line := c.line(); line != "* BYE [UNAVAILABLE] Go." || kicked != 1 {
+			t.Errorf("kicked %d times, and told %q", kicked, line)
 		}
 	})
 }

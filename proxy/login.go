@@ -161,7 +161,8 @@ func (x *loginExchange) next(r imap.Response) error {
 	}
 	x.rounds++
 	// The client answers within the login's budget: a backend, and the user's
-	// place there, are held for it.
+	// place there, are held for it. Others need not wait for a client that is slow.
+	x.bc.leave(nil)
 	x.c.setDeadline(x.deadline)
 	response, err := x.c.challenge(r.Text)
 	x.c.setDeadline(x.c.started.Add(x.c.cfg.LoginTimeout))

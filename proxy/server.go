@@ -45,6 +45,7 @@ type Server struct {
 	listeners map[*Listener]struct{}
 	conns     map[*conn]struct{}
 	sessions  map[*session]struct{}
+	entering  map[*entering]struct{}
 	watching  bool
 	closing   chan struct{} // closed by Shutdown and Close
 	closed    bool
@@ -57,6 +58,7 @@ func NewServer(cfg *Config, o Options) (*Server, error) {
 		listeners: make(map[*Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		sessions:  make(map[*session]struct{}),
+		entering:  make(map[*entering]struct{}),
 		closing:   make(chan struct{}),
 
 		reconfigured: make(chan struct{}, 1),
@@ -245,15 +247,20 @@ func (s *Server) removeConn(c *conn) {
 	delete(s.conns, c)
 }
 
-// addSession notes a spliced session, so that it can be ended. A session that
-// begins while the server shuts down is ended at once.
-func (s *Server) addSession(ss *session) {
+// addSession notes a spliced session, so that it can be ended. One that begins while
+// the server shuts down, or that somebody meant to end before it began, is ended at
+// once.
+func (s *Server) addSession(ss *session, en *entering) {
 	s.mu.Lock()
 	s.sessions[ss] = struct{}{}
-	closed := s.closed
+	delete(s.entering, en)
+	e := en.ended
+	if s.closed {
+		e = endShutdown
+	}
 	s.mu.Unlock()
-	if closed {
-		ss.end(endShutdown)
+	if e != nil {
+		ss.end(e)
 	}
 }
 

@@ -60,10 +60,7 @@ type session struct {
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	ss := &session{
 		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, log: c.log,
-		info: SessionInfo{
-			ID: c.client.session, User: a.route.key, Backend: b.b.Name, Listener: c.l.Name, Mechanism: a.mechanism,
-			TLS: c.client.tls.version, Remote: c.client.remote, Since: time.Now(),
-		},
+		info:   c.sessionInfo(a, b.b.Name),
 		fields: c.loginFields(a, b.b.Name),
 		head:   c.loginAnswer(a, b),
 		tail:   c.in.Take(),
@@ -76,8 +73,16 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 		zap.String("route", a.route.place.Reason.String()),
 		zap.Duration("duration", time.Since(c.started)))...)
 	c.liftDeadline() // the client is authenticated
-	c.srv.addSession(ss)
+	c.srv.addSession(ss, b.entering)
 	return ss, nil
+}
+
+// sessionInfo describes the session that a login is about to become.
+func (c *conn) sessionInfo(a *attempt, backend string) SessionInfo {
+	return SessionInfo{
+		ID: c.client.session, User: a.route.key, Backend: backend, Listener: c.l.Name, Mechanism: a.mechanism,
+		TLS: c.client.tls.version, Remote: c.client.remote, Since: time.Now(),
+	}
 }
 
 // loginAnswer returns what the client gets for its login: what the backend said

@@ -47,6 +47,41 @@ func (s *Server) liveSessions() []*session {
 	return live
 }
 
+// entering is a login from just before its Commit until its session is there:
+// whoever ends sessions meanwhile means this one too.
+type entering struct {
+	info  SessionInfo
+	ended *ending // guarded by Server.mu; nil: nobody ended it
+}
+
+func (s *Server) enter(info SessionInfo) *entering {
+	en := &entering{info: info}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.entering[en] = struct{}{}
+	return en
+}
+
+func (s *Server) forget(en *entering) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.entering, en)
+}
+
+// liveAndEntering returns all sessions, and all that are about to be: each is one
+// or the other at any time.
+func (s *Server) liveAndEntering() (live []*session, coming []*entering) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ss := range s.sessions {
+		live = append(live, ss)
+	}
+	for en := range s.entering {
+		coming = append(coming, en)
+	}
+	return live, coming
+}
+
 // describe returns what is to be seen of the session.
 func (s *session) describe() SessionInfo {
 	info := s.info
@@ -69,8 +104,11 @@ type KickOptions struct {
 // boundary, and returns how many it told to end. It does not wait until they have ended. When
 // ctx ends first, the rest live on, and ctx.Err() is returned.
 func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickOptions) (int, error) {
+	e := &ending{reason: cmp.Or(o.Reason, "kick"), text: "[UNAVAILABLE] " + cmp.Or(o.Text, "Disconnected by the operator.")}
 	var chosen []*session
-	for _, ss := range s.liveSessions() {
+	live, coming := s.liveAndEntering()
+	met := s.turnAway(coming, match, e)
+	for _, ss := range live {
 		if ss.ending.Load() == nil && match(ss.describe()) {
 			chosen = append(chosen, ss)
 		}
@@ -83,16 +121,31 @@ func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickO
 	case len(chosen) > 1:
 		pause = o.Spread / time.Duration(len(chosen))
 	}
-	e := &ending{reason: cmp.Or(o.Reason, "kick"), text: "[UNAVAILABLE] " + cmp.Or(o.Text, "Disconnected by the operator.")}
 	for i, ss := range chosen {
 		if i > 0 && pause > 0 && !s.wait(ctx, pause) {
-			return i, ctx.Err()
+			return met + i, ctx.Err()
 		}
 		if match(ss.describe()) { // the reason may have gone while we waited
 			ss.end(e)
 		}
 	}
-	return len(chosen), nil
+	return met + len(chosen), nil
+}
+
+// turnAway ends those that match of the sessions that are about to be, as soon as
+// they are, and returns how many.
+func (s *Server) turnAway(coming []*entering, match func(SessionInfo) bool, e *ending) int {
+	coming = slices.DeleteFunc(coming, func(en *entering) bool { return !match(en.info) })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for _, en := range coming {
+		if en.ended == nil {
+			en.ended = e
+			n++
+		}
+	}
+	return n
 }
 
 // Listening returns the names of the listeners, in order.

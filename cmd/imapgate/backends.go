@@ -101,6 +101,9 @@ func backendNotes(now time.Time, b *admin.Backend) []string {
 		}
 		notes = append(notes, note)
 	}
+	if b.LoginsWaiting > 0 {
+		notes = append(notes, fmt.Sprintf("%s: %s waiting; %d under way, of %d at a time", b.Name, count(b.LoginsWaiting, "login"), b.LoginsInFlight, b.LoginsAtOnce))
+	}
 	if b.WeightChange != nil {
 		notes = append(notes, fmt.Sprintf("%s: weight %d%s", b.Name, b.Weight, changedBy(now, b.WeightChange)))
 	}

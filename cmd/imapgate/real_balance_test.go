@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 type balance struct {
 	*realGate
 	dovecots map[string]*realDovecot
+	socket   string // of the admin API
 
 	users  []*crowdUser // all who have logged in
 	fresh  []*crowdUser // who never have
@@ -31,6 +33,7 @@ const (
 	balanceLook    = 500 * time.Millisecond // between looks at a backend
 	balanceConnect = 2 * time.Second        // how long imapgate waits for a greeting
 	balanceFresh   = 12                     // users who are new, at each occasion
+	balanceLogins  = 6                      // under way at a backend at the same time
 )
 
 const balanceDovecot = `
@@ -62,7 +65,7 @@ func startBalance(t *testing.T) *balance {
 		shared, shards = 60, 15
 	}
 	w := &balance{
-		dovecots: make(map[string]*realDovecot), shards: make(map[*crowdUser]bool), killed: make(map[string]time.Time),
+		socket: filepath.Join(t.TempDir(), "admin.sock"), dovecots: make(map[string]*realDovecot), shards: make(map[*crowdUser]bool), killed: make(map[string]time.Time),
 	}
 	ca := newRealCA(t, "test")
 	var accounts []realAccount
@@ -102,9 +105,9 @@ func startBalance(t *testing.T) *balance {
 	w.realGate = startRealGate(t, realGateConfig{
 		CA: ca,
 		Backends: realMap{
-			"mail1": realBackend(ca, realMap{"address": w.dovecots["mail1"].IMAPS, "tls": "implicit"}),
-			"mail2": realBackend(ca, realMap{"address": w.dovecots["mail2"].IMAP, "tls": "starttls"}),
-			"mail3": realBackend(ca, realMap{"address": w.dovecots["mail3"].IMAPS, "tls": "implicit"}),
+			"mail1": realBackend(ca, realMap{"address": w.dovecots["mail1"].IMAPS, "tls": "implicit", "max_logins": balanceLogins}),
+			"mail2": realBackend(ca, realMap{"address": w.dovecots["mail2"].IMAP, "tls": "starttls", "max_logins": balanceLogins}),
+			"mail3": realBackend(ca, realMap{"address": w.dovecots["mail3"].IMAPS, "tls": "implicit", "max_logins": balanceLogins}),
 		},
 		Table: table.String(),
 		Login: realMap{"connect_timeout": balanceConnect.String(), "backend_timeout": "15s"},
@@ -114,6 +117,7 @@ func startBalance(t *testing.T) *balance {
 				"shards": realMap{"backends": members},
 			},
 			"health": realMap{"interval": balanceLook.String(), "fall": 3, "rise": 2},
+			"admin":  realMap{"socket": w.socket},
 		},
 		Secrets: []string{crowdPassword},
 	})
@@ -366,6 +370,7 @@ func (w *balance) returned(t *testing.T, o *outage, back time.Time) {
 	before := w.homes(t)
 	some := everyEighth(sessions)
 	each(t, some, func(ctx context.Context, u *crowdUser) error { return u.visit(ctx, w.realGate) })
+	w.rush(t, o)
 	after := w.homes(t)
 	for _, u := range some {
 		if before[u.name] != after[u.name] {

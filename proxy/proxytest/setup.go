@@ -172,6 +172,8 @@ func (s *setup) setBackend(tb testing.TB, name, value string) error {
 			var on bool
 			on, err = yes(v)
 			b.NoPipelining = !on
+		case "max_logins":
+			b.MaxLogins, err = strconv.Atoi(v)
 		case "master":
 			user, password, _ := strings.Cut(v, ":")
 			b.MasterUser, b.MasterPassword = user, proxy.NewSecret([]byte(password))

@@ -165,7 +165,7 @@ func (s *Server) changedBackend(name string) (*Changed, error) {
 		// A reload took it away, and what people had changed has now gone too.
 		b = route.BackendStatus{Name: name, Admin: route.AdminReady, Pools: []string{}}
 	}
-	out := s.backend(b, time.Now())
+	out := s.backend(b, s.Proxy.Logins()[name], time.Now())
 	out.Unconfigured = err != nil
 	return &Changed{Backend: out}, nil
 }

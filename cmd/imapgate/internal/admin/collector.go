@@ -12,7 +12,7 @@ import (
 type collector struct {
 	s *Server
 
-	build, rows, loaded, up, admin, weight, overrides, saved, expiry, reloaded, waiting *prometheus.Desc
+	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, reloaded, waiting *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -27,6 +27,9 @@ func newCollector(s *Server) *collector {
 		up:        desc("backend_up", "Whether a backend works, as checks found.", "backend"),
 		admin:     desc("backend_admin_state", "What people decided about a backend: 1 for the state that it is in.", "backend", "state"),
 		weight:    desc("backend_weight", "The weight of a backend that is in effect.", "backend"),
+		inFlight:  desc("backend_logins_in_flight", "Logins at a backend that it has not answered yet.", "backend"),
+		queued:    desc("backend_logins_waiting", "Logins that wait for those in flight at their backend.", "backend"),
+		atOnce:    desc("backend_logins_in_flight_max", "How many logins may be in flight at a backend now: it begins small when it comes back.", "backend"),
 		overrides: desc("overrides", "Changes of people that are in force.", "kind"),
 		saved:     desc("overrides_saved", "Whether the changes of people would survive a restart."),
 		expiry:    desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
@@ -37,7 +40,7 @@ func newCollector(s *Server) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.overrides, c.saved, c.expiry, c.reloaded, c.waiting} {
+	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.reloaded, c.waiting} {
 		ch <- d
 	}
 }
@@ -58,6 +61,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 			gauge(c.admin, truth(b.Admin == state), b.Name, string(state))
 		}
 		gauge(c.weight, float64(b.Weight), b.Name)
+		gauge(c.inFlight, float64(b.LoginsInFlight), b.Name)
+		gauge(c.queued, float64(b.LoginsWaiting), b.Name)
+		gauge(c.atOnce, float64(b.LoginsAtOnce), b.Name)
 	}
 	o := e.Status.Overrides
 	for kind, n := range map[route.OverrideKind]int{

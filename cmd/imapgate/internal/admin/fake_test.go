@@ -51,6 +51,7 @@ type fake struct {
 	stuck     bool // sessions that are told to end do not
 	kicks     []string
 	draining  bool
+	logins    map[string]proxy.LoginLoad
 	listening []string
 
 	reload func(context.Context, ReloadOptions) (Reload, error)
@@ -149,6 +150,8 @@ func (p fakeProxy) Kick(ctx context.Context, match func(proxy.SessionInfo) bool,
 func (p fakeProxy) Listening() []string { return p.f.listening }
 func (p fakeProxy) Connections() int    { return 3 }
 func (p fakeProxy) Draining() bool      { return p.f.draining }
+
+func (p fakeProxy) Logins() map[string]proxy.LoginLoad { return p.f.logins }
 
 type fakeSite struct{ f *fake }
 

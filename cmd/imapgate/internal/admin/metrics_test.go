@@ -9,6 +9,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"imapgate/proxy"
 )
 
 // busy has counted something of everything.
@@ -27,6 +29,7 @@ func busy(t *testing.T) *fake {
 	m.SessionStarted("old")
 	m.SessionEnded("old", 100, 2000)
 	f.table.State().SetHealth("new", false, "connect")
+	f.logins = map[string]proxy.LoginLoad{"old": {InFlight: 8, Waiting: 120, Room: 9}}
 	f.post(t, "/v1/backends/mail1/drain", "{}")
 	f.post(t, "/v1/backends/mail2/weight", `{"weight":7}`)
 	f.post(t, "/v1/users/alice/pin", `{"backend":"old"}`)
@@ -72,6 +75,21 @@ imapgate_backend_admin_state{backend="old",state="ready"} 1
 imapgate_backend_connect_duration_seconds_sum{backend="old"} 0.002
 imapgate_backend_connect_duration_seconds_count{backend="old"} 1
 imapgate_backend_errors_total{backend="new",reason="connect"} 1
+imapgate_backend_logins_in_flight{backend="mail1"} 0
+imapgate_backend_logins_in_flight{backend="mail2"} 0
+imapgate_backend_logins_in_flight{backend="mail3"} 0
+imapgate_backend_logins_in_flight{backend="new"} 0
+imapgate_backend_logins_in_flight{backend="old"} 8
+imapgate_backend_logins_in_flight_max{backend="mail1"} 0
+imapgate_backend_logins_in_flight_max{backend="mail2"} 0
+imapgate_backend_logins_in_flight_max{backend="mail3"} 0
+imapgate_backend_logins_in_flight_max{backend="new"} 0
+imapgate_backend_logins_in_flight_max{backend="old"} 9
+imapgate_backend_logins_waiting{backend="mail1"} 0
+imapgate_backend_logins_waiting{backend="mail2"} 0
+imapgate_backend_logins_waiting{backend="mail3"} 0
+imapgate_backend_logins_waiting{backend="new"} 0
+imapgate_backend_logins_waiting{backend="old"} 120
 imapgate_backend_up{backend="mail1"} 1
 imapgate_backend_up{backend="mail2"} 1
 imapgate_backend_up{backend="mail3"} 1

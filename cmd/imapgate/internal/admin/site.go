@@ -16,6 +16,7 @@ type Proxy interface {
 	Kick(ctx context.Context, match func(proxy.SessionInfo) bool, o proxy.KickOptions) (int, error)
 	Listening() []string
 	Connections() int
+	Logins() map[string]proxy.LoginLoad
 	Draining() bool
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"imapgate/proxy"
 	"imapgate/route"
 )
 
@@ -44,8 +45,9 @@ func (s *Server) look() Event {
 		LoginsPerSecond: s.Metrics.loginRate("", now),
 		Table:           TableStatus{Users: stats.Users, Domains: stats.Domains, Generation: stats.Generation, LoadedAt: stats.LoadedAt.UTC()},
 	}
+	logins := s.Proxy.Logins()
 	for _, b := range in.Table.Backends() {
-		e.Backends = append(e.Backends, s.backend(b, now))
+		e.Backends = append(e.Backends, s.backend(b, logins[b.Name], now))
 		st.Sessions += b.Sessions
 		st.Users += b.Users
 		st.Backends.add(b)
@@ -66,9 +68,12 @@ func (s *Server) look() Event {
 	return e
 }
 
-func (s *Server) backend(b route.BackendStatus, now time.Time) Backend {
+func (s *Server) backend(b route.BackendStatus, load proxy.LoginLoad, now time.Time) Backend {
 	b.HealthSince = b.HealthSince.UTC()
-	return Backend{BackendStatus: b, LoginsPerSecond: s.Metrics.loginRate(b.Name, now)}
+	return Backend{
+		BackendStatus: b, LoginsPerSecond: s.Metrics.loginRate(b.Name, now),
+		LoginsInFlight: load.InFlight, LoginsWaiting: load.Waiting, LoginsAtOnce: load.Room,
+	}
 }
 
 func (c *BackendCounts) add(b route.BackendStatus) {

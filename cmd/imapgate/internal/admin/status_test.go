@@ -107,7 +107,10 @@ func TestBackends(t *testing.T) {
       "pools": [
         "shared"
       ],
-      "logins_per_second": 0
+      "logins_per_second": 0,
+      "logins_in_flight": 0,
+      "logins_waiting": 0,
+      "logins_at_once": 0
     },
 `, `      "weight": 50,
       "configured_weight": 200,
@@ -132,7 +135,10 @@ func TestBackends(t *testing.T) {
       "sessions": 1,
       "users": 1,
       "pools": [],
-      "logins_per_second": 0
+      "logins_per_second": 0,
+      "logins_in_flight": 0,
+      "logins_waiting": 0,
+      "logins_at_once": 0
     },
 `, `  "pools": [
     {

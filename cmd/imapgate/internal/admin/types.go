@@ -66,6 +66,9 @@ type OverrideCounts struct {
 type Backend struct {
 	route.BackendStatus
 	LoginsPerSecond float64 `json:"logins_per_second"`
+	LoginsInFlight  int     `json:"logins_in_flight"`       // from the dial to the answer
+	LoginsWaiting   int     `json:"logins_waiting"`         // for those to make room
+	LoginsAtOnce    int     `json:"logins_at_once"`         // how many may be in flight now
 	Unconfigured    bool    `json:"unconfigured,omitempty"` // no table in force has it; the rest is empty
 }
 

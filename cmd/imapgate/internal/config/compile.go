@@ -248,7 +248,7 @@ func (c *compiler) serverTLS(l *Listen, get GetCertificate) (*tls.Config, [sha25
 func (c *compiler) backend(name string, b *Backend) *proxy.Backend {
 	out := &proxy.Backend{
 		Name: name, Address: b.Address.V, TLS: tlsMode(b.TLS.V),
-		NoPipelining: !b.Pipelining.V, Source: b.Source.V,
+		NoPipelining: !b.Pipelining.V, MaxLogins: b.MaxLogins.V, Source: b.Source.V,
 	}
 	switch b.ProxyProtocol.V {
 	case "v1":

@@ -95,6 +95,7 @@ type Backend struct {
 	Weight        Value[int]        `key:"weight" min:"1" max:"1000000" default:"100" help:"The share of a pool's users, relative to the other members."`
 	ProxyProtocol Value[string]     `key:"proxy_protocol" enum:"v1 v2" help:"The server gets a PROXY header of this version first; absent: none."`
 	Pipelining    Value[bool]       `key:"pipelining" default:"true" help:"false waits for the reply to ID before the login is sent."`
+	MaxLogins     Value[int]        `key:"max_logins" min:"1" max:"1000000" default:"256" help:"Logins under way at the same time, from connecting to the answer; others wait their turn."`
 	Source        Value[netip.Addr] `key:"source" help:"The local address to connect from."`
 	Master        *Master           `key:"master" help:"Logs in users whom the proxy has authenticated itself, by their certificate."`
 	Cert          Value[string]     `key:"cert" as:"file" help:"The certificate that the proxy shows to the server."`

@@ -60,6 +60,7 @@ function reasons(b, clockOf) {
     : null;
   const lines = [];
   if (!b.up) lines.push(h("p", { class: "reason" }, b.health_why || "the checks fail", " ", h("span", { class: "sub" }, "down ", since)));
+  if (b.logins_waiting > 0) lines.push(h("p", { class: "reason" }, `${plural(b.logins_waiting, "login")} waiting `, h("span", { class: "sub" }, `${b.logins_in_flight} under way, of ${b.logins_at_once} at a time`)));
   if (b.admin_change) {
     const { why, how } = said(b.admin_change, clockOf);
     lines.push(h("p", null, why || b.admin, " ", h("span", { class: "sub" }, how)));

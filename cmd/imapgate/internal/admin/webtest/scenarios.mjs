@@ -10,7 +10,7 @@ function backend(name, more = {}) {
   return {
     name, address: `${name}.internal.example.org:993`, weight: 100, configured_weight: 100,
     admin: "ready", up: true, health_since: ago(11 * day), sessions: 0, users: 0, pools: ["shared"],
-    logins_per_second: 0, ...more,
+    logins_per_second: 0, logins_in_flight: 0, logins_waiting: 0, logins_at_once: 256, ...more,
   };
 }
 
@@ -92,7 +92,7 @@ export function night() {
     sessions: 122, users: 98, logins_per_second: 0.2,
   });
   Object.assign(mail1, {
-    weight: 50, weight_change: { by: "jana (sudo)", why: "slow disk", since: ago(2 * day) }, sessions: 801, users: 655, logins_per_second: 11.8,
+    weight: 50, weight_change: { by: "jana (sudo)", why: "slow disk", since: ago(2 * day) }, sessions: 801, users: 655, logins_per_second: 11.8, logins_in_flight: 256, logins_waiting: 31,
   });
   s.backends.push(backend("mail4", {
     admin: "maint", up: false, health_why: "tls: certificate has expired", health_since: ago(2 * day), admin_change: { by: "ops", why: "new chassis", since: ago(6 * day) },
