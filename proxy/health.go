@@ -39,7 +39,6 @@ type HealthSink interface {
 }
 
 const (
-	maxLooks      = 8                // at the same time, in all
 	retryLook     = 5 * time.Second  // between looks at a backend that is down, where no Interval is set
 	minLook       = time.Second      // between looks after a first failure
 	passiveWindow = 30 * time.Second // in which two clients' failures count together
@@ -246,7 +245,6 @@ func (cfg *Config) pools() map[string][]string {
 // watchBackends watches the backends' health and capabilities until the server
 // closes.
 func (s *Server) watchBackends(ctx context.Context) {
-	slots := make(chan struct{}, maxLooks)
 	for {
 		select {
 		case <-s.reconfigured: // it is the one that is loaded here
@@ -257,7 +255,7 @@ func (s *Server) watchBackends(ctx context.Context) {
 		var watchers, first sync.WaitGroup
 		for _, b := range cfg.Backends {
 			first.Add(1)
-			watchers.Go(func() { s.watchBackend(round, cfg, b, slots, sync.OnceFunc(first.Done)) })
+			watchers.Go(func() { s.watchBackend(round, cfg, b, sync.OnceFunc(first.Done)) })
 		}
 		watchers.Go(func() {
 			first.Wait()
@@ -277,9 +275,10 @@ func (s *Server) watchBackends(ctx context.Context) {
 	}
 }
 
-// watchBackend looks at one backend again and again. first is called after the
+// watchBackend looks at one backend again and again, whatever the looks at others
+// do: one that hangs takes its timeout and delays nobody. first is called after the
 // first look, or at once when there is none.
-func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slots chan struct{}, first func()) {
+func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, first func()) {
 	defer first()
 	ck := cfg.checkFor(b.Name)
 	pools := cfg.pools()
@@ -291,13 +290,7 @@ func (s *Server) watchBackend(ctx context.Context, cfg *Config, b *Backend, slot
 		}
 	}
 	for {
-		select {
-		case slots <- struct{}{}:
-		case <-ctx.Done():
-			return
-		}
 		fail := s.look(ctx, cfg, b, ck)
-		<-slots
 		if ctx.Err() != nil {
 			return
 		}

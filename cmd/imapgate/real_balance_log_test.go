@@ -215,6 +215,17 @@ func (w *balance) review(t *testing.T) {
 		return !slices.ContainsFunc(all, func(s *stay) bool { return s.logout.IsZero() && !w.wasKilled(s) })
 	}) {
 		t.Error("a Dovecot has sessions that imapgate has not")
+		for _, s := range all {
+			if !s.logout.IsZero() || w.wasKilled(s) {
+				continue
+			}
+			t.Logf("%s on %s since %v, session %s", s.user, s.backend, s.from, s.session)
+			for line := range strings.Lines(w.dovecots[s.backend].Log(t)) {
+				if strings.Contains(line, s.session) {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		}
 	}
 	logins := 0
 	for _, u := range w.users {
