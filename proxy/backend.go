@@ -188,7 +188,7 @@ func (bc *backendConn) secure(ctx context.Context) *failure {
 
 // handshake makes the TLS handshake and verifies the backend.
 func (bc *backendConn) handshake(ctx context.Context, state string) *failure {
-	tc := tls.Client(bc.raw, bc.b.TLSConfig)
+	tc := tls.Client(bc.raw, bc.b.tlsConfig())
 	if err := tc.HandshakeContext(ctx); err != nil {
 		if isIOError(err) {
 			return unreached(state, err)

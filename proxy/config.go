@@ -79,6 +79,10 @@ type Backend struct {
 	TLS       TLSMode
 	TLSConfig *tls.Config
 
+	// CurrentTLS, unless nil, is asked for the configuration of each new
+	// connection, in place of TLSConfig: its files change while it serves.
+	CurrentTLS func() *tls.Config
+
 	// ProxyProtocol is the version (1 or 2) of the PROXY header that is sent
 	// before anything else; 0 sends none.
 	ProxyProtocol byte
@@ -155,6 +159,14 @@ type Config struct {
 	MasterUsers []string
 }
 
+// tlsConfig returns the TLS configuration for a new connection.
+func (b *Backend) tlsConfig() *tls.Config {
+	if b.CurrentTLS != nil {
+		return b.CurrentTLS()
+	}
+	return b.TLSConfig
+}
+
 // DialFunc opens a connection to a backend.
 type DialFunc func(ctx context.Context, b *Backend) (net.Conn, error)
 
@@ -200,7 +212,7 @@ func (cfg *Config) withDefaults() (*Config, error) {
 			return nil, fmt.Errorf("backend %s: MaxLogins is %d", name, b.MaxLogins)
 		case b.ProxyProtocol > 2:
 			return nil, fmt.Errorf("backend %s: there is no PROXY protocol version %d", name, b.ProxyProtocol)
-		case b.TLS != TLSNone && b.TLSConfig == nil:
+		case b.TLS != TLSNone && b.TLSConfig == nil && b.CurrentTLS == nil:
 			return nil, fmt.Errorf("backend %s: TLS mode %s without a TLS configuration", name, b.TLS)
 		}
 	}

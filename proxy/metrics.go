@@ -10,7 +10,8 @@ type Metrics interface {
 	// Accepted counts a connection of a listener.
 	Accepted(listener string)
 	// Handshake counts a TLS handshake with a client: its version ("TLS 1.3",
-	// "" when it failed) and "ok" or "failed".
+	// "" when it failed) and "ok", "resumed" (ok, with the keys of an earlier
+	// session) or "failed".
 	Handshake(listener, version, result string)
 	// Authenticated counts a login: mechanism, result ("ok", "rejected",
 	// "unknown_user", "unavailable", "misconfigured", …) and how long it took.

@@ -45,7 +45,11 @@ func (c *conn) startTLS(ctx context.Context) error {
 		c.client.tls.verified = true
 		c.client.tls.commonName = state.PeerCertificates[0].Subject.CommonName
 	}
-	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, "ok")
+	result := "ok"
+	if state.DidResume {
+		result = "resumed"
+	}
+	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, result)
 	return nil
 }
 

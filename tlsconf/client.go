@@ -41,7 +41,8 @@ type ClientOptions struct {
 }
 
 // Client returns the configuration for connections to one backend: TLS 1.2 or
-// newer, ALPN "imap", resumption of sessions. A resumed session has passed, and
+// newer, ALPN "imap", X25519MLKEM768 where the backend has it, resumption of
+// sessions. A resumed session has passed, and
 // passes again, the same verification.
 func Client(o ClientOptions) (*tls.Config, error) {
 	pins, err := parsePins(o.Pins)

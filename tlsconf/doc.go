@@ -2,9 +2,13 @@
 // listeners from certificate files that may be replaced at any time, for
 // backends from a CA, a name and key pins.
 //
-//	Files    certificate and key files: chosen by SNI, watched, reloaded pair by pair
-//	Server   a listener's *tls.Config: TLS 1.2 or newer, ALPN imap, client certificates
-//	Client   a backend's *tls.Config: verification, resumption, a client certificate
+//	Files        certificate and key files: chosen by SNI, watched, reloaded pair by pair
+//	Server       a listener's *tls.Config: TLS 1.2 or newer, ALPN imap, client certificates
+//	Tickets      session tickets of listeners
+//	TicketKeys   their keys, from a file that several proxies may share
+//	Client       a backend's *tls.Config: verification, resumption, a client certificate
+//	ClientFiles  the same, made again when its files change
+//	Watch        follows the files of all of them
 //
 // A *tls.Config is made once and shared by all connections of its listener or
 // backend. A clone for each connection would lose session resumption, and

@@ -7,9 +7,12 @@ import (
 )
 
 // WatchSigns is Watch with signs that a test gives, in virtual time.
-func (f *Files) WatchSigns(ctx context.Context, events <-chan fsnotify.Event, onReload func(error)) {
-	f.watch(ctx, signs{events: events, follow: func() {}}, onReload)
+func WatchSigns(ctx context.Context, things []Watched, events <-chan fsnotify.Event, onReload func(Watched, error)) {
+	watch(ctx, things, signs{events: events, follow: func() {}}, onReload)
 }
+
+// Reload is what Watch does with a thing.
+func Reload(thing Watched) (changed bool, err error) { return thing.reload() }
 
 // Explain words the error of a file that cannot be read. Tests that run as root
 // can read every file.

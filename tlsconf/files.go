@@ -90,7 +90,8 @@ func newSet(loaded []*loadedPair, problems []error) *set {
 // asks for come before wildcards, which stand for one label. A client that asks
 // for no name, or for one that no certificate has, gets the first pair. Where
 // several would do, RSA and ECDSA ones for the same name, it is the first that
-// the client supports.
+// the client supports; one that has expired or is not valid yet is served only
+// where no other would do.
 func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	s := f.current.Load()
 	name := strings.ToLower(strings.TrimSuffix(hello.ServerName, "."))
@@ -104,12 +105,21 @@ func (f *Files) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if len(exact)+len(wildcard) == 0 {
 		exact = s.fallback
 	}
+	now := time.Now()
+	var stale *tls.Certificate
 	for _, candidates := range [...][]*tls.Certificate{exact, wildcard} {
 		for _, c := range candidates {
-			if nameless.SupportsCertificate(c) == nil {
+			switch {
+			case nameless.SupportsCertificate(c) != nil:
+			case validity(c.Leaf, now) == "":
 				return c, nil
+			case stale == nil:
+				stale = c
 			}
 		}
+	}
+	if stale != nil {
+		return stale, nil
 	}
 	// None that the client supports: the handshake will fail, and say why.
 	if len(exact) > 0 {
@@ -125,7 +135,9 @@ func parentDomain(name string) string {
 
 // Reload reads all files again. Each pair is replaced as a whole or not at all:
 // one that cannot be used keeps its old certificate and key, and the error names
-// it and says why. Handshakes under way finish with what they began with.
+// it and says why. A certificate that has expired, or is not valid yet, does not
+// replace one that is valid. Handshakes under way finish with what they began
+// with.
 func (f *Files) Reload() error {
 	_, err := f.reload()
 	return err
@@ -141,6 +153,9 @@ func (f *Files) reload() (changed bool, err error) {
 	problems := make([]error, len(f.pairs))
 	for i, p := range f.pairs {
 		l, err := loadPair(p)
+		if err == nil {
+			err = l.worseThan(loaded[i], p)
+		}
 		switch {
 		case err != nil:
 			problems[i] = fmt.Errorf("%w; the one loaded before stays in use", err)
@@ -151,6 +166,15 @@ func (f *Files) reload() (changed bool, err error) {
 	}
 	f.current.Store(newSet(loaded, problems))
 	return changed, errors.Join(problems...)
+}
+
+// fileNames implements [Watched].
+func (f *Files) fileNames() []string {
+	var names []string
+	for _, p := range f.pairs {
+		names = append(names, p.Cert, p.Key)
+	}
+	return names
 }
 
 // Info describes one pair as it is in use.
@@ -171,12 +195,8 @@ type Info struct {
 // the given time: that it has expired, or is not valid yet. It is empty when
 // nothing is.
 func (i Info) Warning(now time.Time) string {
-	const day = "2006-01-02 15:04 MST"
-	switch {
-	case now.After(i.NotAfter):
-		return fmt.Sprintf("certificate %s: expired on %s", i.Cert, i.NotAfter.UTC().Format(day))
-	case now.Before(i.NotBefore):
-		return fmt.Sprintf("certificate %s: not valid before %s", i.Cert, i.NotBefore.UTC().Format(day))
+	if text := outside(i.NotBefore, i.NotAfter, now); text != "" {
+		return "certificate " + i.Cert + ": " + text
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package tlsconf_test
 import (
 	"crypto/tls"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -207,4 +208,71 @@ func TestReloadReplacesEachPairAsAWhole(t *testing.T) {
 	if p := f.Info()[0].Problem; p != nil {
 		t.Errorf("after the key has come: %v", p)
 	}
+}
+
+func TestExpiredCertificateIsServedOnlyWhereNoOtherWouldDo(t *testing.T) {
+	ca, dir := proxytest.NewCA(t), t.TempDir()
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	issue := func(file string, o proxytest.CertOptions) tlsconf.Pair { return pair(t, dir, file, ca.Issue(t, o)) }
+	f := files(
+		t,
+		issue("expired", proxytest.CertOptions{Hosts: []string{"first.example", "a.example"}, NotAfter: past}),
+		issue("early", proxytest.CertOptions{Hosts: []string{"second.example", "a.example"}, NotBefore: future}),
+		issue("good", proxytest.CertOptions{Hosts: []string{"third.example", "a.example"}}),
+		issue("wildcard", proxytest.CertOptions{Hosts: []string{"*.wild.example"}}),
+		issue("exact", proxytest.CertOptions{Hosts: []string{"imap.wild.example"}, NotAfter: past}),
+	)
+	for name, want := range map[string]string{
+		"a.example":         "third.example",
+		"":                  "third.example", // it shares a name with the first
+		"first.example":     "first.example", // of which there is no other
+		"second.example":    "second.example",
+		"imap.wild.example": "*.wild.example",
+	} {
+		if got := ask(t, f, modern(name)); got != want {
+			t.Errorf("SNI %q: got the certificate of %s, want %s", name, got, want)
+		}
+	}
+}
+
+func TestExpiredCertificateDoesNotReplaceAValidOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ca, dir := proxytest.NewCA(t), t.TempDir()
+		hour := func(n int) time.Time { return time.Now().Add(time.Duration(n) * time.Hour) }
+		renew := func(host string, from, until time.Time) tlsconf.Pair {
+			return pair(t, dir, "c", ca.Issue(t, proxytest.CertOptions{Hosts: []string{host}, NotBefore: from, NotAfter: until}))
+		}
+		p := renew("one.example", hour(-1), hour(10))
+		f := files(t, p)
+		for _, step := range []struct {
+			host        string // of the new certificate
+			from, until time.Time
+			serve       string
+			problem     string
+		}{
+			{"expired.example", hour(-2), hour(-1), "one.example", "certificate " + p.Cert + ": expired on 1999-12-31 23:00 UTC; the one loaded before stays in use"},
+			{"early.example", hour(5), hour(50), "one.example", "certificate " + p.Cert + ": not valid before 2000-01-01 05:00 UTC; the one loaded before stays in use"},
+			{"two.example", hour(-1), hour(1), "two.example", ""},
+		} {
+			renew(step.host, step.from, step.until)
+			problem := ""
+			if err := f.Reload(); err != nil {
+				problem = err.Error()
+			}
+			if got := ask(t, f, modern("")); got != step.serve || problem != step.problem {
+				t.Errorf("%s: got the certificate of %s and %q, want %s and %q", step.host, got, problem, step.serve, step.problem)
+			}
+			info := f.Info()[0]
+			if (info.Problem != nil) != (step.problem != "") || info.Problem != nil && info.Problem.Error() != step.problem {
+				t.Errorf("%s: the problem that is shown is %v", step.host, info.Problem)
+			}
+		}
+
+		// Once the old one has expired as well, the files decide again.
+		renew("early.example", hour(5), hour(50))
+		<-time.After(2 * time.Hour)
+		if err := f.Reload(); err != nil || ask(t, f, modern("")) != "early.example" {
+			t.Errorf("got the certificate of %s, %v", ask(t, f, modern("")), err)
+		}
+	})
 }

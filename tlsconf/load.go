@@ -1,6 +1,7 @@
 package tlsconf
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 )
 
 // maxFileSize bounds what is read of a file. A chain is a few KiB, a bundle of
@@ -68,6 +70,34 @@ func loadPair(p Pair) (*loadedPair, error) {
 		names: hostNames(chain[0]),
 		sum:   sha256.Sum256(append(certSum[:], keySum[:]...)),
 	}, nil
+}
+
+// worseThan returns why a pair must not replace another one that is in use: it
+// is not valid now, and the other one is.
+func (l *loadedPair) worseThan(inUse *loadedPair, p Pair) error {
+	now := time.Now()
+	problem := validity(l.cert.Leaf, now)
+	if problem == "" || validity(inUse.cert.Leaf, now) != "" {
+		return nil
+	}
+	return &fileError{what: "certificate", name: p.Cert, problem: problem}
+}
+
+// validity says in plain words why a certificate is not valid at a time; it is
+// empty when it is.
+func validity(leaf *x509.Certificate, now time.Time) string {
+	return outside(leaf.NotBefore, leaf.NotAfter, now)
+}
+
+func outside(notBefore, notAfter, now time.Time) string {
+	const day = "2006-01-02 15:04 MST"
+	switch {
+	case now.After(notAfter):
+		return "expired on " + notAfter.UTC().Format(day)
+	case now.Before(notBefore):
+		return "not valid before " + notBefore.UTC().Format(day)
+	}
+	return ""
 }
 
 // hostNames are the names that clients may ask for. The common name counts for
@@ -145,7 +175,8 @@ func parseCertificates(what, name string, data []byte) ([]*x509.Certificate, err
 	}
 	var certs []*x509.Certificate
 	var others []string
-	for rest := data; ; {
+	blocks := 0
+	for rest := data; ; blocks++ {
 		var block *pem.Block
 		if block, rest = pem.Decode(rest); block == nil {
 			break
@@ -161,12 +192,27 @@ func parseCertificates(what, name string, data []byte) ([]*x509.Certificate, err
 		certs = append(certs, c)
 	}
 	switch {
+	case blocks < begun(data):
+		// What is missing may be an intermediate, without which most clients
+		// refuse the certificate.
+		return nil, problem("holds a PEM block that is cut off or damaged; is it still being written?", nil)
 	case len(certs) > 0:
 		return certs, nil
 	case len(others) > 0:
 		return nil, problem("holds no certificate but "+strings.Join(others, ", ")+"; are the files swapped?", nil)
 	}
 	return nil, problem(noPEM(data), nil)
+}
+
+// begun counts the PEM blocks that begin, whether or not they end.
+func begun(data []byte) int {
+	n := 0
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(line, []byte("-----BEGIN ")) {
+			n++
+		}
+	}
+	return n
 }
 
 // noPEM words the want of any PEM block.

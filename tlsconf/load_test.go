@@ -125,6 +125,12 @@ func TestErrorsNameTheFileAndSayWhatIsWrong(t *testing.T) {
 			},
 			[]string{"certificate $c: certificate 2 of the file does not parse: x509: malformed certificate"},
 		},
+		"chain that is half written": {
+			func(_ string, p *tlsconf.Pair) error {
+				return put(p.Cert, append(certPEM, certPEM[:len(certPEM)/2]...))
+			},
+			[]string{"certificate $c: holds a PEM block that is cut off or damaged; is it still being written?"},
+		},
 		"damaged key": {
 			func(_ string, p *tlsconf.Pair) error { return put(p.Key, encode("PRIVATE KEY", []byte{0x30, 3})) },
 			[]string{"key $k: does not parse: asn1: syntax error: data truncated"},

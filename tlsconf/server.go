@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // protocol is what ALPN calls IMAP. Naming it keeps a session that was meant
@@ -20,6 +21,11 @@ type ServerOptions struct {
 	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 means TLS 1.2.
 	MinVersion uint16
 
+	// Compatible lets clients in that have nothing newer than TLS 1.0 or 1.1. It
+	// is for listeners without client certificates, and does not go with a
+	// MinVersion of TLS 1.3.
+	Compatible bool
+
 	// ClientAuth is tls.NoClientCert, tls.VerifyClientCertIfGiven (request) or
 	// tls.RequireAndVerifyClientCert (require). The types that take a
 	// certificate without verifying it are refused.
@@ -31,9 +37,11 @@ type ServerOptions struct {
 }
 
 // Server returns the configuration of a listener: TLS 1.2 or newer, forward
-// secrecy and authenticated encryption only, ALPN "imap". A client that names
-// other protocols only is refused, one that names none is not. See RFC 7301,
-// Section 3.2.
+// secrecy and authenticated encryption only (see RFC 9325, Section 4.2), key
+// exchange that withstands quantum computers where the client has it
+// (X25519MLKEM768), no OCSP stapling, ALPN "imap". A client that names other
+// protocols only is refused, one that names none is not. See RFC 7301, Section
+// 3.2.
 //
 // Sessions are resumed with tickets, except where client certificates are asked
 // for: there each connection shows its certificate, which is verified.
@@ -46,6 +54,9 @@ func Server(o ServerOptions) (*tls.Config, error) {
 	}
 	if o.MinVersion != tls.VersionTLS12 && o.MinVersion != tls.VersionTLS13 {
 		return nil, fmt.Errorf("minimum TLS version %s: must be 1.2 or 1.3", tls.VersionName(o.MinVersion))
+	}
+	if o.Compatible && (o.MinVersion != tls.VersionTLS12 || o.ClientAuth != tls.NoClientCert) {
+		return nil, errors.New("old clients go neither with TLS 1.3 as the minimum nor with client certificates")
 	}
 	c := &tls.Config{
 		GetCertificate: o.Certificates,
@@ -60,6 +71,9 @@ func Server(o ServerOptions) (*tls.Config, error) {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
+	}
+	if o.Compatible {
+		c.GetConfigForClient = oldClients(o)
 	}
 	switch o.ClientAuth {
 	case tls.NoClientCert:
@@ -80,6 +94,35 @@ func Server(o ServerOptions) (*tls.Config, error) {
 	c.SessionTicketsDisabled = true
 	c.VerifyConnection = verifyClient(o)
 	return c, nil
+}
+
+// oldClients gives clients without TLS 1.2 a configuration of their own: TLS 1.0
+// and 1.1 have no authenticated encryption, so it is AES in CBC mode there, and
+// there alone. Key exchange has forward secrecy nonetheless. No session is resumed,
+// so that no secret of theirs reaches the other configuration.
+//
+// Deviation: RFC 8996 and RFC 9325, Section 3.1.1, forbid both versions. An operator
+// has to ask for them, and is warned.
+func oldClients(o ServerOptions) func(*tls.ClientHelloInfo) (*tls.Config, error) {
+	old := &tls.Config{
+		GetCertificate: o.Certificates,
+		MinVersion:     tls.VersionTLS10,
+		MaxVersion:     tls.VersionTLS11,
+		NextProtos:     []string{protocol},
+		CipherSuites: []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, //nolint:gosec // there is nothing better
+			tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA,
+			tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA,
+		},
+		SessionTicketsDisabled: true,
+	}
+	return func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.ContainsFunc(hello.SupportedVersions, func(v uint16) bool { return v >= tls.VersionTLS12 }) {
+			return nil, nil //nolint:nilnil // the usual one
+		}
+		return old, nil
+	}
 }
 
 // verifyClient looks at the client's certificate again once the handshake is

@@ -44,6 +44,79 @@ func TestOldProtocolsAndCiphersAreRefused(t *testing.T) {
 	}
 }
 
+func TestCompatibleProfileTakesOldClientsWithForwardSecrecyAlone(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	cbc := []uint16{
+		tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA256,
+		tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256,
+	}
+	rsaKeyExchange := []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_AES_256_CBC_SHA, tls.TLS_RSA_WITH_AES_128_GCM_SHA256}
+	for name, test := range map[string]struct {
+		min, max uint16
+		suites   []uint16
+		ok       bool
+	}{
+		"TLS 1.0":                   {tls.VersionTLS10, tls.VersionTLS10, cbc, true},
+		"TLS 1.1":                   {tls.VersionTLS11, tls.VersionTLS11, cbc, true},
+		"TLS 1.2 with CBC":          {tls.VersionTLS12, tls.VersionTLS12, cbc, false},
+		"TLS 1.0 to 1.2 with CBC":   {tls.VersionTLS10, tls.VersionTLS12, cbc, false},
+		"TLS 1.2":                   {tls.VersionTLS10, tls.VersionTLS12, nil, true},
+		"TLS 1.3":                   {tls.VersionTLS13, tls.VersionTLS13, nil, true},
+		"TLS 1.0, RSA key exchange": {tls.VersionTLS10, tls.VersionTLS10, rsaKeyExchange, false},
+		"TLS 1.2, RSA key exchange": {tls.VersionTLS12, tls.VersionTLS12, rsaKeyExchange, false},
+		"TLS 1.0, 3DES":             {tls.VersionTLS10, tls.VersionTLS10, []uint16{tls.TLS_ECDHE_RSA_WITH_3DES_EDE_CBC_SHA}, false},
+	} {
+		for _, key := range []bool{true, false} {
+			cert := ca.Issue(t, proxytest.CertOptions{RSA: key})
+			s := server(t, cert, tlsconf.ServerOptions{Compatible: true})
+			new(tlsconf.Tickets).Attach(s)
+			c := &tls.Config{
+				RootCAs: ca.Pool(), ServerName: "localhost", MinVersion: test.min, MaxVersion: test.max, CipherSuites: test.suites,
+				ClientSessionCache: tls.NewLRUClientSessionCache(0),
+			}
+			for range 2 {
+				o := connect(t, c, s)
+				if o.ok() != test.ok {
+					t.Errorf("%s: client: %v, server: %v", name, o.clientErr, o.serverErr)
+				}
+				if o.server.DidResume && test.max < tls.VersionTLS12 {
+					t.Errorf("%s: resumed", name)
+				}
+			}
+		}
+	}
+}
+
+func TestPostQuantumKeyExchangeIsOnByDefault(t *testing.T) {
+	ca, dir := proxytest.NewCA(t), t.TempDir()
+	cert := ca.Issue(t, proxytest.CertOptions{})
+	roots := ca.WritePEM(t, dir)
+	listener := server(t, cert, tlsconf.ServerOptions{})
+	for name, test := range map[string]struct {
+		client, server *tls.Config
+		want           tls.CurveID
+	}{
+		"a client that has it":          {&tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}, listener, tls.X25519MLKEM768},
+		"a client that has it not":      {&tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.X25519}}, listener, tls.X25519},
+		"a client that prefers another": {&tls.Config{RootCAs: ca.Pool(), ServerName: "localhost", CurvePreferences: []tls.CurveID{tls.CurveP256, tls.X25519MLKEM768}}, listener, tls.X25519MLKEM768},
+		"a backend that has it":         {client(t, tlsconf.ClientOptions{ServerName: "localhost", CAFile: roots}), backend(cert), tls.X25519MLKEM768},
+	} {
+		o := connect(t, test.client, test.server)
+		if !o.ok() || o.server.CurveID != test.want {
+			t.Errorf("%s: %v, want %v; client: %v, server: %v", name, o.server.CurveID, test.want, o.clientErr, o.serverErr)
+		}
+	}
+}
+
+func TestNoOCSPResponseIsStapled(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	s := server(t, ca.Issue(t, proxytest.CertOptions{}), tlsconf.ServerOptions{})
+	o := connect(t, &tls.Config{RootCAs: ca.Pool(), ServerName: "localhost"}, s)
+	if !o.ok() || len(o.client.OCSPResponse) > 0 {
+		t.Errorf("%d bytes; client: %v, server: %v", len(o.client.OCSPResponse), o.clientErr, o.serverErr)
+	}
+}
+
 func TestOtherProtocolsAreRefusedByALPN(t *testing.T) {
 	ca := proxytest.NewCA(t)
 	config := server(t, ca.Issue(t, proxytest.CertOptions{}), tlsconf.ServerOptions{})
@@ -198,6 +271,8 @@ func TestUnsafeServerOptionsAreRefused(t *testing.T) {
 		"any certificate":               {Certificates: certificates, ClientAuth: tls.RequireAnyClientCert, ClientCAs: ca.Pool()},
 		"no CA, request":                {Certificates: certificates, ClientAuth: tls.VerifyClientCertIfGiven},
 		"no CA, require":                {Certificates: certificates, ClientAuth: tls.RequireAndVerifyClientCert},
+		"old clients and TLS 1.3":       {Certificates: certificates, MinVersion: tls.VersionTLS13, Compatible: true},
+		"old clients and certificates":  {Certificates: certificates, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: ca.Pool(), Compatible: true},
 		"unknown authentication":        {Certificates: certificates, ClientAuth: 17, ClientCAs: ca.Pool()},
 	} {
 		if _, err := tlsconf.Server(o); err == nil {

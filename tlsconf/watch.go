@@ -19,29 +19,40 @@ const (
 	pollInterval = time.Minute
 )
 
-// Watch reloads the pairs whenever their files change, until ctx is done. It
+// Watched is something that is made of files, and made again when they change:
+// [Files], [ClientFiles] and [TicketKeys].
+type Watched interface {
+	// reload reads the files again and reports whether that changed anything.
+	// With an error all is as it was, but for what the error does not name.
+	reload() (changed bool, err error)
+
+	// fileNames are those of the files.
+	fileNames() []string
+}
+
+// Watch reloads things whenever their files change, until ctx is done. It
 // watches their directories rather than the files, since certbot, Kubernetes
 // and careful people swap links and rename files into place, and also looks
 // once a minute.
 //
-// onReload is called from this goroutine after a reload that replaced a pair,
-// with nil or the error of [Files.Reload], and when that error appears, changes
-// or goes away. It is not called again for a file that stays bad. An error also
-// tells that directories cannot be watched; the files are then read once a
-// minute.
-func (f *Files) Watch(ctx context.Context, onReload func(error)) {
+// onReload is called from this goroutine after a reload that changed a thing,
+// with nil or the error of the reload, and when that error appears, changes or
+// goes away. It is not called again for a file that stays bad. When directories
+// cannot be watched it is told so once, with no thing; the files are then read
+// once a minute.
+func Watch(ctx context.Context, things []Watched, onReload func(Watched, error)) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		onReload(fmt.Errorf("watch certificate files, which are now read once a minute only: %w", err))
-		f.watch(ctx, signs{follow: func() {}}, onReload)
+		onReload(nil, fmt.Errorf("watch directories, whose files are now read once a minute only: %w", err))
+		watch(ctx, things, signs{follow: func() {}}, onReload)
 		return
 	}
 	defer w.Close()
-	f.watch(ctx, signs{
+	watch(ctx, things, signs{
 		events: w.Events,
 		errors: w.Errors,
 		follow: func() {
-			for dir := range f.directories() {
+			for dir := range directories(things) {
 				// One that is missing now is added when a poll finds it, and
 				// the reload says what is missing.
 				_ = w.Add(dir)
@@ -57,22 +68,24 @@ type signs struct {
 	follow func()       // watches the directories that the names lead to now
 }
 
-func (f *Files) watch(ctx context.Context, s signs, onReload func(error)) {
+func watch(ctx context.Context, things []Watched, s signs, onReload func(Watched, error)) {
 	poll := time.NewTicker(pollInterval)
 	defer poll.Stop()
 	var settled <-chan time.Time // nil while no sign is waiting
-	var reported string
+	reported := make([]string, len(things))
 	for {
 		s.follow()
-		changed, err := f.reload()
-		problem := ""
-		if err != nil {
-			problem = err.Error()
+		for i, thing := range things {
+			changed, err := thing.reload()
+			problem := ""
+			if err != nil {
+				problem = err.Error()
+			}
+			if changed || problem != reported[i] {
+				onReload(thing, err)
+			}
+			reported[i] = problem
 		}
-		if changed || problem != reported {
-			onReload(err)
-		}
-		reported = problem
 
 		for due := false; !due; {
 			select {
@@ -96,10 +109,10 @@ func (f *Files) watch(ctx context.Context, s signs, onReload func(error)) {
 }
 
 // directories are those of the files, and those that links lead to.
-func (f *Files) directories() map[string]bool {
+func directories(things []Watched) map[string]bool {
 	dirs := make(map[string]bool)
-	for _, p := range f.pairs {
-		for _, name := range []string{p.Cert, p.Key} {
+	for _, thing := range things {
+		for _, name := range thing.fileNames() {
 			dirs[filepath.Dir(name)] = true
 			if target, err := filepath.EvalSymlinks(name); err == nil {
 				dirs[filepath.Dir(target)] = true

@@ -38,7 +38,7 @@ func watch(t *testing.T, test func(w *watching)) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			f.WatchSigns(ctx, w.events, func(err error) { w.reports <- err })
+			tlsconf.WatchSigns(ctx, []tlsconf.Watched{f}, w.events, func(_ tlsconf.Watched, err error) { w.reports <- err })
 		}()
 		synctest.Wait()
 		test(w)
@@ -237,7 +237,7 @@ func TestSwappedLinksAreNoticed(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				f.Watch(ctx, func(err error) { reports <- err })
+				tlsconf.Watch(ctx, []tlsconf.Watched{f}, func(_ tlsconf.Watched, err error) { reports <- err })
 			}()
 			if err := <-reports; err == nil {
 				t.Fatal("the bad key was not reported")

@@ -37,7 +37,8 @@ type app struct {
 	stopping chan struct{}      // closed when no reload will happen any more
 
 	certificates atomic.Pointer[tlsconf.Files] // those in force
-	current      atomic.Pointer[loaded]        // inForce, for all other goroutines
+	tickets      tlsconf.Tickets
+	current      atomic.Pointer[loaded] // inForce, for all other goroutines
 
 	// Owned by the goroutine of run.
 	inForce  *loaded
@@ -78,6 +79,8 @@ func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.L
 	}
 	a.log.Info("starting", zap.String("version", build().Version), zap.String("config", path))
 	a.certificates.Store(l.conf.Certificates)
+	a.tickets.Set(l.conf.TicketKeys)
+	a.attachTickets(l)
 	for _, s := range opened {
 		a.sockets[s.conf.ID] = s
 		a.serve(ctx, s)
@@ -173,19 +176,7 @@ const filesChanged = "change of files"
 func (a *app) watch(ctx context.Context) {
 	ctx, a.unwatch = context.WithCancel(ctx)
 	a.watching = new(sync.WaitGroup)
-	if files := a.certificates.Load(); files != nil {
-		log := a.log.Named("tls")
-		a.watching.Go(func() {
-			files.Watch(ctx, func(err error) {
-				a.history.Add(admin.NewReload(admin.ReloadedCertificates, filesChanged, time.Now(), 0, err))
-				if err != nil {
-					log.Error("certificates not reloaded, the old ones stay", zap.Error(err))
-					return
-				}
-				log.Info("certificates reloaded", zap.Int("certificates", len(files.Info())))
-			})
-		})
-	}
+	a.watchTLS(ctx)
 	set, log := a.inForce.routing.Set, a.log.Named("table")
 	a.watching.Go(func() {
 		err := set.Watch(ctx, func(r source.Result) {

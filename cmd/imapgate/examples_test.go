@@ -6,9 +6,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"imapgate/cmd/imapgate/internal/config"
 	"imapgate/proxy/proxytest"
+	"imapgate/tlsconf"
 )
 
 const examples = "../../configs"
@@ -53,6 +55,9 @@ func installExample(t *testing.T, name string) (path string) {
 		if err := os.Rename(key, filepath.Join(dir, "tls", pair[1])); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if _, err := tlsconf.RotateTicketKeys(filepath.Join(dir, "tickets.keys"), 0, time.Now()); err != nil {
+		t.Fatal(err)
 	}
 	places := strings.NewReplacer("/etc/imapgate/", dir+"/", "/var/lib/imapgate", dir)
 	writeFiles(t, dir, map[string]string{name: places.Replace(string(text))})

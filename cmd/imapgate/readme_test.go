@@ -18,11 +18,7 @@ var update = flag.Bool("update", false, "rewrite the table of keys in the README
 
 func readREADME(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile(readme)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return readFile(t, readme)
 }
 
 func TestREADMEListsEveryKey(t *testing.T) {

@@ -81,6 +81,8 @@ func (a *app) apply(ctx context.Context, p prepared) error {
 		return a.rejected(err)
 	}
 	a.certificates.Store(next.conf.Certificates)
+	a.tickets.Set(next.conf.TicketKeys)
+	a.attachTickets(next)
 	a.replaceListeners(ctx, next.conf.Listeners, opened)
 	a.level.SetLevel(logLevel(&next.conf.Log))
 	a.keep(next)

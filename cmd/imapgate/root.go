@@ -51,7 +51,7 @@ Exit codes:
 		id, title string
 		commands  []*cobra.Command
 	}{
-		{"serve", "Serving:", []*cobra.Command{newServe(), newCheck(), newDemo()}},
+		{"serve", "Serving:", []*cobra.Command{newServe(), newCheck(), newDemo(), newTicketKey()}},
 		{"ask", "Asking a running imapgate:", []*cobra.Command{newStatus(), newBackends(), newWho(), newLookup(), newDiff(), newCert()}},
 		{"change", "Changing it:", []*cobra.Command{
 			newDrain(), newMaint(), newReady(), newWeight(), newMove(), newPin(), newUnpin(), newHold(), newRelease(), newKick(), newReload(),

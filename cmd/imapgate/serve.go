@@ -20,8 +20,8 @@ func newServe() *cobra.Command {
 		Short: "Serve IMAP clients",
 		Long: `Read the configuration, open the listeners and serve until a signal comes.
 
-Routing tables and certificates are read again by themselves when their files
-change. Signals do the rest:
+Routing tables, certificates, the CAs of backends and session ticket keys are read
+again by themselves when their files change. Signals do the rest:
 
   SIGHUP           read everything again: the configuration, tables, certificates;
                    sessions stay, listeners are opened and closed as needed, and

@@ -12,7 +12,7 @@ import (
 type collector struct {
 	s *Server
 
-	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, reloaded, waiting *prometheus.Desc
+	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, problem, reloaded, waiting *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -33,6 +33,7 @@ func newCollector(s *Server) *collector {
 		overrides: desc("overrides", "Changes of people that are in force.", "kind"),
 		saved:     desc("overrides_saved", "Whether the changes of people would survive a restart."),
 		expiry:    desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
+		problem:   desc("cert_problem", "Whether a certificate that clients see is not valid, or older than its files.", "name"),
 		reloaded:  desc("config_last_reload_successful", "Whether the configuration, the tables and the certificates in force are what their files say."),
 		waiting:   desc("connections_active", "Clients that are connected and have not logged in."),
 	}
@@ -40,7 +41,7 @@ func newCollector(s *Server) *collector {
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.reloaded, c.waiting} {
+	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.problem, c.reloaded, c.waiting} {
 		ch <- d
 	}
 }
@@ -72,31 +73,40 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.overrides, float64(n), string(kind))
 	}
 	gauge(c.saved, truth(o.File != "" && o.Error == ""))
-	for name, at := range c.s.expiries() {
-		gauge(c.expiry, seconds(at), name)
+	for name, cert := range c.s.certs(time.Now()) {
+		gauge(c.expiry, seconds(cert.expires), name)
+		gauge(c.problem, truth(cert.problem), name)
 	}
 	gauge(c.reloaded, truth(c.s.History.OK()))
 	gauge(c.waiting, float64(e.Status.Connections))
 }
 
-// expiries returns when certificates expire, by the first name of each: the
-// earlier where an RSA and an ECDSA certificate share it.
-func (s *Server) expiries() map[string]time.Time {
-	first := make(map[string]time.Time)
+// certStatus is how the certificates for a name are.
+type certStatus struct {
+	expires time.Time // the earlier one's, where an RSA and an ECDSA certificate share the name
+	problem bool
+}
+
+// certs returns how certificates are, by the first name of each.
+func (s *Server) certs(now time.Time) map[string]certStatus {
+	all := make(map[string]certStatus)
 	files := s.Site.InForce().Certificates
 	if files == nil {
-		return first
+		return all
 	}
 	for _, info := range files.Info() {
 		name := info.Cert
 		if len(info.Names) > 0 {
 			name = info.Names[0]
 		}
-		if at, ok := first[name]; !ok || info.NotAfter.Before(at) {
-			first[name] = info.NotAfter
+		c, ok := all[name]
+		if !ok || info.NotAfter.Before(c.expires) {
+			c.expires = info.NotAfter
 		}
+		c.problem = c.problem || info.Problem != nil || info.Warning(now) != ""
+		all[name] = c
 	}
-	return first
+	return all
 }
 
 func truth(b bool) float64 {

@@ -62,7 +62,7 @@ func (s certifiedSite) InForce() InForce {
 }
 
 // certificates returns one that is valid for an hour.
-func certificates(t *testing.T) *tlsconf.Files {
+func certificates(t *testing.T) (*tlsconf.Files, tlsconf.Pair) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -94,7 +94,7 @@ func certificates(t *testing.T) *tlsconf.Files {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return files
+	return files, pair
 }
 
 type alert struct {
@@ -198,7 +198,8 @@ func TestDeployedFilesNameMetricsThatExist(t *testing.T) {
 	known := make(map[string]map[string]bool) // the labels of each metric
 	synctest.Test(t, func(t *testing.T) {
 		f := busy(t)
-		f.Site = certifiedSite{f.Site, certificates(t)}
+		files, _ := certificates(t)
+		f.Site = certifiedSite{f.Site, files}
 		families, err := f.Metrics.gatherer(f.Server).Gather()
 		if err != nil {
 			t.Fatal(err)

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"encoding/json"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -21,6 +23,7 @@ func busy(t *testing.T) *fake {
 	m := f.Metrics
 	m.Accepted(":993")
 	m.Handshake(":993", "TLS 1.3", "ok")
+	m.Handshake(":993", "TLS 1.3", "resumed")
 	m.Handshake(":993", "", "failed")
 	m.Authenticated("PLAIN", "ok", 30*time.Millisecond)
 	m.Routed("user")
@@ -127,6 +130,7 @@ imapgate_table_rows{kind="domain"} 1
 imapgate_table_rows{kind="user"} 2
 imapgate_tls_handshakes_total{listener=":993",result="failed",version=""} 1
 imapgate_tls_handshakes_total{listener=":993",result="ok",version="TLS 1.3"} 1
+imapgate_tls_handshakes_total{listener=":993",result="resumed",version="TLS 1.3"} 1
 `), "\n")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -140,6 +144,35 @@ imapgate_tls_handshakes_total{listener=":993",result="ok",version="TLS 1.3"} 1
 			t.Error("nothing of the process itself")
 		}
 	})
+}
+
+func TestMetricsTellWhetherCertificatesAreAsTheirFilesSay(t *testing.T) {
+	f := newFake(t)
+	files, pair := certificates(t)
+	f.Site = certifiedSite{f.Site, files}
+	want := func(when, value string) {
+		t.Helper()
+		_, body := f.ask(http.MethodGet, "/metrics", "")
+		if line := `imapgate_cert_problem{name="imap.example.org"} ` + value + "\n"; !strings.Contains(body, line) {
+			t.Errorf("%s: no %q", when, line)
+		}
+	}
+	want("at first", "0")
+	if err := os.WriteFile(pair.Key, []byte("bad"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := files.Reload(); err == nil {
+		t.Fatal("the bad key was taken")
+	}
+	want("with a bad key", "1")
+	var answer Certificates
+	_, body := f.ask(http.MethodGet, "/v1/certificates", "")
+	if err := json.Unmarshal([]byte(body), &answer); err != nil || len(answer.Certificates) != 1 {
+		t.Fatal(err, body)
+	}
+	if got, want := answer.Certificates[0].Problem, "key "+pair.Key+": holds no PEM block (-----BEGIN …); the one loaded before stays in use"; got != want {
+		t.Errorf("the problem is %q, want %q", got, want)
+	}
 }
 
 func TestRatesForgetWhatIsLongAgo(t *testing.T) {

@@ -19,8 +19,9 @@ const maxReloads = 20
 // History remembers the last reloads. The zero value is ready to use. Its methods
 // are safe for concurrent use.
 type History struct {
-	mu   sync.Mutex
-	list []Reload // newest last
+	mu     sync.Mutex
+	list   []Reload        // newest last
+	failed map[string]bool // by what was to be read: the last one did not succeed
 }
 
 // Add notes a reload.
@@ -30,6 +31,16 @@ func (h *History) Add(r Reload) {
 	h.list = append(h.list, r)
 	if extra := len(h.list) - maxReloads; extra > 0 {
 		h.list = slices.Delete(h.list, 0, extra)
+	}
+	switch {
+	case !r.OK && h.failed == nil:
+		h.failed = map[string]bool{r.What: true}
+	case !r.OK:
+		h.failed[r.What] = true
+	case r.What == ReloadedConfiguration:
+		clear(h.failed)
+	default:
+		delete(h.failed, r.What)
 	}
 }
 
@@ -45,18 +56,9 @@ func (h *History) List() []Reload {
 // OK says whether all that is in force is as the files say: the last reload of
 // each kind succeeded. One of the configuration reads everything.
 func (h *History) OK() bool {
-	seen := make(map[string]bool)
-	for _, r := range h.List() {
-		switch {
-		case seen[r.What]:
-		case !r.OK:
-			return false
-		case r.What == ReloadedConfiguration:
-			return true
-		}
-		seen[r.What] = true
-	}
-	return true
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.failed) == 0
 }
 
 // NewReload returns the record of a reload that is over.

@@ -175,6 +175,8 @@ const (
 	ReloadedConfiguration = "configuration" // and all that it names
 	ReloadedTable         = "table"
 	ReloadedCertificates  = "certificates"
+	ReloadedTicketKeys    = "session ticket keys"
+	ReloadedBackendTLS    = "TLS of backend" // and its name
 )
 
 // Reloads is the answer to GET /v1/reloads.

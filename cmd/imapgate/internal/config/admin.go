@@ -83,25 +83,45 @@ var errNoSocket = errors.New("it has no admin.socket")
 // hear of a file that is being edited. It may be read by others than those who
 // may read the secrets that it refers to.
 func FindSocket(name string, src Sources) (string, error) {
+	return find(name, src, errNoSocket, func(f *sought) string { return f.Admin.Socket })
+}
+
+// errNoTicketKeys says that a configuration names no ticket keys.
+var errNoTicketKeys = errors.New("it has no tls.ticket_keys")
+
+// FindTicketKeys returns the file of ticket keys that a configuration file names,
+// likewise.
+func FindTicketKeys(name string, src Sources) (string, error) {
+	return find(name, src, errNoTicketKeys, func(f *sought) string { return f.TLS.TicketKeys })
+}
+
+// sought is what commands look for in a configuration file.
+type sought struct {
+	Admin struct {
+		Socket string `yaml:"socket"`
+	} `yaml:"admin"`
+	TLS struct {
+		TicketKeys string `yaml:"ticket_keys"`
+	} `yaml:"tls"`
+}
+
+// find returns the file that a value names, or the error none.
+func find(name string, src Sources, none error, pick func(*sought) string) (string, error) {
 	text, err := src.ReadFile(name)
 	if err != nil {
 		return "", plainCause(err, name)
 	}
-	var file struct {
-		Admin struct {
-			Socket string `yaml:"socket"`
-		} `yaml:"admin"`
-	}
-	if err := yaml.Load(text, &file); err != nil && file.Admin.Socket == "" {
+	var file sought
+	if err := yaml.Load(text, &file); err != nil && pick(&file) == "" {
 		return "", errors.New("it is not valid YAML")
 	}
 	dir := filepath.Dir(name)
-	socket, err := src.expand(file.Admin.Socket, dir)
+	path, err := src.expand(pick(&file), dir)
 	switch {
 	case err != nil:
 		return "", err
-	case socket == "":
-		return "", errNoSocket
+	case path == "":
+		return "", none
 	}
-	return resolve(dir, socket), nil
+	return resolve(dir, path), nil
 }

@@ -11,6 +11,7 @@ import (
 // contradict each other.
 func (p *Parsed) check() {
 	p.checkListen()
+	p.checkTLS()
 	p.checkBackends()
 	p.checkPools()
 	p.checkRoute()
@@ -49,7 +50,7 @@ func (p *Parsed) checkListen() {
 		if pp := l.ProxyProtocol; pp != nil {
 			p.pointless(pp.TLS.V && !inClear, pp.TLS.Pos, "proxy_protocol.tls", "unless the listener has tls: none")
 		}
-		asks := l.ClientAuth.V == "request" || l.ClientAuth.V == "require"
+		asks := l.asks()
 		switch {
 		case inClear && asks:
 			p.fail(l.ClientAuth.Pos, "certificates need tls: implicit or starttls", "client_auth: %s on a listener without TLS", l.ClientAuth.V)
@@ -214,6 +215,9 @@ func (p *Parsed) warnings() Errors {
 		case b.Verify.V == "none":
 			warnings.fail("", b.Verify.Pos, "", "the certificate of backend %s is not verified (verify: none): whoever is on the path can read passwords", name)
 		}
+	}
+	if t := p.TLS.Profile; t.V == compatible {
+		warnings.fail("", t.Pos, "", "clients may use TLS 1.0 and 1.1 (tls.profile: compatible), which are forbidden since 2021 (RFC 8996)")
 	}
 	if a := p.Admin; a != nil && a.HTTP.Given() && !isLoopback(a.HTTP.V) {
 		warnings.fail("", a.HTTP.Pos, "", "admin.http %s gets tokens in clear text: put TLS in front of it", a.HTTP.V)

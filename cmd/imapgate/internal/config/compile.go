@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
 	"imapgate/proxy"
 	"imapgate/route"
@@ -27,11 +26,17 @@ type Compiled struct {
 	// Certificates are those of tls.certificates, nil when there are none.
 	Certificates *tlsconf.Files
 
+	// TicketKeys are those of tls.ticket_keys, nil when there are none.
+	TicketKeys *tlsconf.TicketKeys
+
+	// BackendTLS is the TLS of each backend that has any, by the backend's name.
+	BackendTLS map[string]*tlsconf.ClientFiles
+
 	// Proxy has no Router yet.
 	Proxy proxy.Config
 
-	// Warnings are those of the parse and those about certificates that have
-	// expired.
+	// Warnings are those of the parse, and those about certificates that have
+	// expired and ticket keys that are old.
 	Warnings Errors
 }
 
@@ -58,8 +63,9 @@ type GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 // these without opening the listeners anew. The error is of type Errors.
 func (p *Parsed) Compile(get GetCertificate) (*Compiled, error) {
 	c := &compiler{Parsed: p}
-	out := &Compiled{Parsed: p}
+	out := &Compiled{Parsed: p, BackendTLS: make(map[string]*tlsconf.ClientFiles)}
 	out.Certificates = c.certificates()
+	out.TicketKeys = c.ticketKeys()
 	seen := make(map[string]int)
 	for i := range p.Listen {
 		l := c.listener(&p.Listen[i], get)
@@ -72,14 +78,21 @@ func (p *Parsed) Compile(get GetCertificate) (*Compiled, error) {
 	out.Proxy.Backends = make(map[string]*proxy.Backend, len(p.Backends))
 	for i := range p.Backends {
 		e := &p.Backends[i]
-		out.Proxy.Backends[e.Name.V] = c.backend(e.Name.V, &e.V)
+		b := c.backend(e.Name.V, &e.V)
+		if b.TLS != proxy.TLSNone {
+			if files := c.clientTLS(e.Name.V, &e.V); files != nil {
+				b.TLSConfig, b.CurrentTLS = files.Config(), files.Config
+				out.BackendTLS[b.Name] = files
+			}
+		}
+		out.Proxy.Backends[b.Name] = b
 	}
 	out.Proxy.Check, out.Proxy.Checks = c.checks()
 	c.stateDir()
 	if len(c.errs) > 0 {
 		return nil, c.errs.sorted()
 	}
-	out.Warnings = append(append(out.Warnings, p.Warnings...), c.expired(out.Certificates)...)
+	out.Warnings = append(append(out.Warnings, p.Warnings...), c.stale(out)...)
 	return out, nil
 }
 
@@ -160,20 +173,6 @@ func (c *compiler) certificates() *tlsconf.Files {
 	return files
 }
 
-// expired warns of certificates that clients will not accept today.
-func (c *compiler) expired(files *tlsconf.Files) Errors {
-	if files == nil {
-		return nil
-	}
-	var warnings Errors
-	for i, info := range files.Info() {
-		if text := info.Warning(time.Now()); text != "" && i < len(c.TLS.Certificates) {
-			warnings = append(warnings, &Error{File: c.name, Pos: c.TLS.Certificates[i].Cert.Pos, Msg: text})
-		}
-	}
-	return warnings
-}
-
 func tlsMode(word string) proxy.TLSMode {
 	switch word {
 	case "implicit":
@@ -205,7 +204,7 @@ func (c *compiler) listener(l *Listen, get GetCertificate) Listener {
 			}
 		}
 	}
-	out.Fingerprint = fmt.Sprint(l.TLS.V, c.TLS.MinVersion.V, out.Serve.ProxyFrom, out.Serve.ProxyTLS,
+	out.Fingerprint = fmt.Sprint(l.TLS.V, c.TLS.MinVersion.V, c.TLS.Profile.V, out.Serve.ProxyFrom, out.Serve.ProxyTLS,
 		l.ClientAuth.V, caSum, l.ClientUser.V)
 	return out
 }
@@ -214,7 +213,7 @@ func (c *compiler) listener(l *Listen, get GetCertificate) Listener {
 // the CAs, so that a reload notices when they have changed.
 func (c *compiler) serverTLS(l *Listen, get GetCertificate) (*tls.Config, [sha256.Size]byte) {
 	var caSum [sha256.Size]byte
-	o := tlsconf.ServerOptions{Certificates: get}
+	o := tlsconf.ServerOptions{Certificates: get, Compatible: c.TLS.Profile.V == compatible && !l.asks()}
 	if c.TLS.MinVersion.V == "1.3" {
 		o.MinVersion = tls.VersionTLS13
 	} else {
@@ -256,31 +255,11 @@ func (c *compiler) backend(name string, b *Backend) *proxy.Backend {
 	case "v2":
 		out.ProxyProtocol = 2
 	}
-	if out.TLS != proxy.TLSNone {
-		out.TLSConfig = c.clientTLS(name, b)
-	}
 	if b.Master != nil {
 		out.MasterUser = b.Master.User.V
 		out.MasterPassword = c.password(b.Master.PasswordFile)
 	}
 	return out
-}
-
-func (c *compiler) clientTLS(name string, b *Backend) *tls.Config {
-	ca, caOK := c.readable(b.CA)
-	cert, certOK := c.readable(b.Cert)
-	key, keyOK := c.readable(b.Key)
-	if !caOK || !certOK || !keyOK {
-		return nil
-	}
-	conf, err := tlsconf.Client(tlsconf.ClientOptions{
-		ServerName: b.tlsName(), CAFile: ca, Pins: values(b.Pins),
-		VerifyNone: b.Verify.V == "none", CertFile: cert, KeyFile: key,
-	})
-	if err != nil {
-		c.fail(b.TLS.Pos, err, "TLS of backend %s", name)
-	}
-	return conf
 }
 
 // password reads a file that holds a password and nothing else.

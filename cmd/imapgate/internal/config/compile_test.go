@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +27,7 @@ func setup(t *testing.T, text string) (path string) {
 		"users.map":     "alice@example.org mail1\nbob@example.org mail1\n",
 		"bad.map":       "alice@example.org mail1\nbob@example.org nowhere\nbob\n",
 		"secret":        "s3cret\n",
+		"tickets":       "current " + time.Now().Add(-10*24*time.Hour).UTC().Format(time.RFC3339) + " AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n",
 		"empty":         "\n",
 		"garbage":       "this is no certificate\n",
 	} {
@@ -106,6 +108,7 @@ func TestFingerprintsFollowSettings(t *testing.T) {
 	for _, other := range []string{
 		fingerprint("tls: starttls", ""),
 		fingerprint("tls: implicit", ", min_version: 1.3"),
+		fingerprint("tls: implicit", ", profile: compatible"),
 		fingerprint("tls: implicit, proxy_protocol: {from: [10.0.0.0/8]}", ""),
 		fingerprint("tls: implicit, client_auth: request, client_ca: CA_FILE", ""),
 	} {
@@ -125,6 +128,8 @@ func TestWhatCannotBeReadIsReportedWithItsPlace(t *testing.T) {
 		"wrong key":     {listen + "tls: {certificates: [{cert: good.pem, key: old.key}]}\n" + backend, `2:29: certificate cannot be used: .*old.key.*`},
 		"client CA":     {"listen: [{address: ':993', tls: implicit, client_auth: require, client_ca: garbage}]\ntls: {certificates: [{cert: good.pem, key: good.key}]}\n" + backend, `1:76: client_ca cannot be used: .*garbage.*`},
 		"backend CA":    {base + "pools: {}\n", ""},
+		"ticket keys":   {listen + "tls: {certificates: [{cert: good.pem, key: good.key}], ticket_keys: garbage}\n" + backend, `2:69: tls.ticket_keys cannot be used: session ticket keys DIR/garbage: line 1: is not a role, a time and a key`},
+		"no keys":       {listen + "tls: {certificates: [{cert: good.pem, key: good.key}], ticket_keys: none}\n" + backend, `2:69: tls.ticket_keys cannot be used: session ticket keys DIR/none: no such file \(imapgate ticket-key rotate makes it\)`},
 		"missing CA":    {"listen: [{address: ':143', tls: none}]\nbackends: {mail1: {address: 'a.example:993', tls: implicit, ca: none.pem}}\nroute: {default: mail1}\n", `2:65: cannot read DIR/none.pem: no such file or directory`},
 		"password file": {"listen: [{address: ':143', tls: none}]\nbackends: {mail1: {address: 'a.example:993', tls: implicit, master: {user: x, password_file: none}}}\nroute: {default: mail1}\n", `2:94: cannot read DIR/none: no such file or directory`},
 		"no password":   {"listen: [{address: ':143', tls: none}]\nbackends: {mail1: {address: 'a.example:993', tls: implicit, master: {user: x, password_file: empty}}}\nroute: {default: mail1}\n", `2:94: no password in DIR/empty: it is empty`},
@@ -183,5 +188,43 @@ func TestTables(t *testing.T) {
 	}
 	if _, _, err = load(head+"route: {default: mail1, max_shrink: 100}\n", good); err != nil {
 		t.Errorf("with max_shrink: 100: %v", err)
+	}
+}
+
+func TestTLSOfClientsAndBackends(t *testing.T) {
+	c, path, err := compileFile(t, `listen:
+  - {address: ":993", tls: implicit}
+  - {address: ":994", tls: implicit, client_auth: request, client_ca: CA_FILE}
+tls: {certificates: [{cert: good.pem, key: good.key}], profile: compatible, ticket_keys: tickets}
+backends:
+  mail1: {address: "mail1.example.org:993", tls: implicit, ca: CA_FILE}
+  mail2: {address: "10.0.0.2:143", tls: none}
+route: {default: mail1}
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open, asking := c.Listeners[0].Serve.TLSConfig, c.Listeners[1].Serve.TLSConfig; open.GetConfigForClient == nil || asking.GetConfigForClient != nil {
+		t.Error("old clients should be let in, but not where certificates are asked for")
+	}
+	if c.TicketKeys == nil {
+		t.Error("no ticket keys")
+	}
+	b := c.Proxy.Backends["mail1"]
+	if len(c.BackendTLS) != 1 || b.CurrentTLS == nil || b.CurrentTLS() != c.BackendTLS["mail1"].Config() {
+		t.Errorf("TLS of backends is %v", c.BackendTLS)
+	}
+	var got []string
+	for _, w := range c.Warnings {
+		got = append(got, strings.ReplaceAll(w.Error(), filepath.Dir(path)+"/", ""))
+	}
+	for i, want := range []string{
+		"imapgate.yaml:4:65: clients may use TLS 1.0 and 1.1 (tls.profile: compatible), which are forbidden since 2021 (RFC 8996)",
+		"imapgate.yaml:7:41: passwords go to backend mail2 in clear text (tls: none)",
+		"imapgate.yaml:4:90: session ticket keys tickets: the last rotation was 10 days ago; `imapgate ticket-key rotate` should run every day",
+	} {
+		if i >= len(got) || !slices.Contains(got, want) {
+			t.Errorf("warnings:\n%s\nwant %s", strings.Join(got, "\n"), want)
+		}
 	}
 }

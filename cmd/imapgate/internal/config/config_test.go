@@ -183,6 +183,29 @@ route: {default: mail1}
 	}
 }
 
+func TestMistakesOfTLS(t *testing.T) {
+	const file = `listen: [%s]
+tls: {certificates: [{cert: a.pem, key: a.key}], %s}
+backends: {mail1: {address: "a.example:993", tls: implicit}}
+route: {default: mail1}
+`
+	const open, asking = `{address: ":1", tls: implicit}`, `{address: ":1", tls: implicit, client_auth: require, client_ca: ca.pem}`
+	for name, tc := range map[string]struct{ listen, tls, want string }{
+		"old clients, but not too old": {open, `profile: compatible, min_version: 1.2`, `x.yaml:2:84: min_version 1.2 contradicts profile: compatible, which begins at TLS 1.0 (remove one of them)`},
+		"unknown profile":              {open, `profile: modern`, `x.yaml:2:59: tls.profile: "modern" is not valid (expected rfc9325 or compatible)`},
+		"TLS 1.0 by version":           {open, `min_version: 1.0`, `x.yaml:2:63: tls.min_version: "1.0" is not valid (expected 1.2 or 1.3)`},
+		"tickets for nobody":           {asking, `ticket_keys: x`, `x.yaml:2:63: tls.ticket_keys has no effect without a listener that has TLS and asks for no client certificates (remove it)`},
+		"tickets in the clear":         {`{address: ":1", tls: none}`, `ticket_keys: x`, `x.yaml:2:63: tls.ticket_keys has no effect without a listener that has TLS and asks for no client certificates (remove it)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := parse(t, fmt.Sprintf(file, tc.listen, tc.tls))
+			if diff := cmp.Diff([]string{tc.want}, lines(t, err)); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestNobodyCouldLogIn(t *testing.T) {
 	_, err := parse(t, "listen: [{address: ':993', tls: implicit}]\nbackends: {a: {address: 'a:1', tls: implicit}}\nroute: {}\n")
 	want := []string{
