@@ -27,6 +27,9 @@ WEBTEST      = cmd/imapgate/internal/admin/webtest
 WEB_PACKAGES = chromium=chromium nodejs=node npm=npm openssl=openssl \
 	fonts-dejavu-core=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
 
+# What the test with testssl.sh needs, likewise.
+TLS_PACKAGES = testssl.sh=testssl openssl=openssl
+
 # What imapgate is measured beside, likewise, and how: empty means all.
 PEERS   = nginx=nginx libnginx-mod-mail=/usr/lib/nginx/modules/ngx_mail_module.so \
 	haproxy=haproxy dovecot-imapd=/usr/lib/dovecot/imap
@@ -36,7 +39,7 @@ TESTS   ?=
 SAMPLES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test test-web chaos race fuzz lint fmt cover bench bench-peers packages
+.PHONY: help build run test test-web test-tls chaos race fuzz lint fmt cover bench bench-peers packages
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +56,10 @@ test: packages ## run all tests, those with a real Dovecot and real clients incl
 test-web: ## run the tests of the web page in Chromium; SCREENSHOTS=DIR keeps pictures
 	@$(MAKE) --no-print-directory packages PACKAGES='$(WEB_PACKAGES)'
 	cd $(WEBTEST) && npm ci --silent --no-audit --no-fund --ignore-scripts && $(if $(SCREENSHOTS),SCREENSHOTS='$(abspath $(SCREENSHOTS))') npm test
+
+test-tls: ## let testssl.sh look at both ports (it prints what it finds)
+	@$(MAKE) --no-print-directory packages PACKAGES='$(TLS_PACKAGES)'
+	$(GO) test -tags testssl -count=1 -run '^TestScanners' -v -timeout 10m ./cmd/imapgate
 
 chaos: packages ## run the scenarios in which something goes wrong at full size, and print their figures; CHAOS=Soak for one
 	$(GO) test -timeout 2h -count=1 -v -run '^TestChaos$(CHAOS)' ./cmd/imapgate -chaos
