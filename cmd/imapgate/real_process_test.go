@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -39,6 +40,9 @@ func realTool(t *testing.T, name string) string {
 	return ""
 }
 
+// realPorts are the ports that were handed out: who was told one may not listen yet.
+var realPorts sync.Map
+
 // realPort returns a loopback port that nobody listens on. It stays below the
 // ephemeral range, so that no outgoing connection takes the port meanwhile.
 func realPort(t *testing.T) int {
@@ -50,6 +54,9 @@ func realPort(t *testing.T) int {
 			continue
 		}
 		l.Close()
+		if _, taken := realPorts.LoadOrStore(port, true); taken {
+			continue
+		}
 		return port
 	}
 	t.Fatal("no free port")
