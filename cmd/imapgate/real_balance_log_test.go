@@ -121,6 +121,7 @@ func readStays(t *testing.T, g *realGate, dovecots map[string]*realDovecot) []*s
 	type at struct{ backend, session string }
 	found := make(map[at]*stay)
 	var all []*stay
+	logouts := make(map[at]time.Time) // the log may have them before the logins
 	for name, d := range dovecots {
 		for _, l := range d.Lines(t) {
 			switch l.event {
@@ -129,12 +130,13 @@ func readStays(t *testing.T, g *realGate, dovecots map[string]*realDovecot) []*s
 				found[at{name, s.session}] = s
 				all = append(all, s)
 			case dovecotLogout:
-				if s := found[at{name, l.session}]; s != nil {
-					s.logout = l.time
-				}
+				logouts[at{name, l.session}] = l.time
 			case dovecotConnection:
 			}
 		}
+	}
+	for where, s := range found {
+		s.logout = logouts[where]
 	}
 	// The latter is a login that failed: the connection is closed by then.
 	for _, l := range g.lines(t, "session ended", "backend failed") {
