@@ -49,8 +49,8 @@ func (t *Table) Diff(next *Table, limit int) (Diff, error) {
 	}
 	d := differ{
 		limit:  max(0, limit),
-		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string][]int32)},
-		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string][]int32)},
+		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string]*homesOfPool)},
+		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string]*homesOfPool)},
 	}
 	for _, table := range []struct{ name, prefix string }{{tableUsers, ""}, {tableDomains, "@"}, {tableDefault, ""}} {
 		err := walkBoth(d.before.txn, d.after.txn, table.name, func(a, b *targetRow) error {
@@ -166,7 +166,13 @@ func (d *differ) sessions(s *State) error {
 type homes struct {
 	gen   *generation
 	txn   *memdb.Txn
-	pools map[string][]int32 // the member of each slot, from 1; 0 is not known yet
+	pools map[string]*homesOfPool
+}
+
+// homesOfPool are the members of a pool by slot, as far as somebody has asked.
+type homesOfPool struct {
+	members []member
+	at      []int32 // from 1; 0 is not known yet
 }
 
 // of returns a user's backend, "" when nobody knows the user. row is the user's
@@ -185,18 +191,19 @@ func (h *homes) of(key string, row *targetRow) (string, error) {
 	if !row.target.pool {
 		return row.target.name, nil
 	}
-	pool, err := need[poolRow](h.txn, tablePools, row.target.name)
-	if err != nil {
-		return "", err
+	pool := h.pools[row.target.name]
+	if pool == nil {
+		found, err := need[poolRow](h.txn, tablePools, row.target.name)
+		if err != nil {
+			return "", err
+		}
+		pool = &homesOfPool{members: found.members, at: make([]int32, slots)}
+		h.pools[row.target.name] = pool
 	}
-	known := h.pools[pool.Name]
-	if known == nil {
-		known = make([]int32, slots)
-		h.pools[pool.Name] = known
-	}
-	at := &known[slotOf(key)]
+	slot := slotOf(key)
+	at := &pool.at[slot]
 	if *at == 0 {
-		home := best(pool.members, slotOf(key)).name
+		home := best(pool.members, slot).name
 		*at = 1 + int32(slices.IndexFunc(pool.members, func(m member) bool { return m.name == home })) //nolint:gosec // pools are small
 	}
 	return pool.members[*at-1].name, nil
