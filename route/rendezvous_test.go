@@ -8,6 +8,9 @@ import (
 	"testing"
 )
 
+// someSlots are as many as say something about all of them, and take no time.
+const someSlots = slots / 16
+
 func members(weights ...float64) []member {
 	var ms []member
 	for i, w := range weights {
@@ -53,7 +56,7 @@ func TestSharesFollowWeights(t *testing.T) {
 	}
 	for place := range 2 { // of the first, and of the second when the first is down
 		got := make(map[string]int)
-		for slot := range uint32(slots) {
+		for slot := range uint32(someSlots) {
 			names := rank(pool, slot, "")
 			if place == 0 || names[0] == "mail2" {
 				got[names[place]]++
@@ -84,7 +87,7 @@ func TestMemberThatJoinsMovesItsShareAndNobodyElse(t *testing.T) {
 	before := members(100, 100, 100, 100)
 	after := members(100, 100, 100, 100, 100)
 	moved := 0
-	for slot := range uint32(slots) {
+	for slot := range uint32(someSlots) {
 		was, is := best(before, slot).name, best(after, slot).name
 		switch {
 		case was == is:
@@ -99,14 +102,14 @@ func TestMemberThatJoinsMovesItsShareAndNobodyElse(t *testing.T) {
 			t.Fatalf("slot %d: rank %v became %v", slot, rank(before, slot, ""), rest)
 		}
 	}
-	if share := float64(moved) / slots; share < 0.18 || share > 0.22 {
+	if share := float64(moved) / someSlots; share < 0.18 || share > 0.22 {
 		t.Errorf("%.3f of the slots moved, want about a fifth", share)
 	}
 }
 
 func TestMoreWeightMovesUsersToItsBackendAlone(t *testing.T) {
 	before, after := members(100, 100, 100), members(100, 150, 100)
-	for slot := range uint32(slots) {
+	for slot := range uint32(someSlots) {
 		was, is := best(before, slot).name, best(after, slot).name
 		if was != is && is != "mail2" {
 			t.Fatalf("slot %d moved from %s to %s", slot, was, is)
@@ -118,7 +121,7 @@ func TestOrderOfMembersDoesNotMatter(t *testing.T) {
 	pool := members(100, 70, 100, 30, 100)
 	turned := slices.Clone(pool)
 	slices.Reverse(turned)
-	for slot := range uint32(slots) {
+	for slot := range uint32(someSlots) {
 		if a, b := rank(pool, slot, ""), rank(turned, slot, ""); !slices.Equal(a, b) || best(turned, slot).name != a[0] {
 			t.Fatalf("slot %d: %v and %v", slot, a, b)
 		}
