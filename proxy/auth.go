@@ -238,24 +238,53 @@ func moved(backend string) *failure {
 	return f
 }
 
-// loginAt makes one attempt at one backend.
-func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendConn, *failure) {
+// loginAt makes one attempt at one backend: through a warm connection where there
+// is one, else through one of its own.
+func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (_ *backendConn, fail *failure) {
 	leave, fail := c.srv.admit(ctx, c.cfg, b)
 	if fail != nil {
 		return nil, fail
 	}
 	defer func() { leave(fail) }()
 	began := time.Now()
-	deadline, _ := ctx.Deadline()
+	stock := c.srv.stock(b)
+	if stock != nil {
+		if warm := stock.take(); warm != nil {
+			warm.leave = leave
+			warm.guard(ctx)
+			bc, fail := c.loginOn(ctx, a, warm, began)
+			if fail == nil || !fail.stale {
+				stock.answers.add(time.Since(began))
+				stock.poke() // there is one less
+				c.srv.metrics.WarmLogin(b.Name, warmHit)
+				return bc, fail
+			}
+			c.srv.metrics.WarmLogin(b.Name, warmStale)
+			stock.clear() // the others are no better
+			began = time.Now()
+		} else {
+			c.srv.metrics.WarmLogin(b.Name, warmMiss)
+		}
+	}
 	bc, fail := c.srv.connect(ctx, c.cfg, b, &c.client)
 	if fail != nil {
 		// A client that comes with its login in the last second gives the backend
 		// no time to answer.
+		deadline, _ := ctx.Deadline()
 		fail.ours = fail.ours || ctx.Err() != nil || isTimeout(fail.err) && deadline.Sub(began) < c.cfg.ConnectTimeout
 		return nil, fail
 	}
+	if stock != nil {
+		stock.poke() // not before: the client who waits comes first
+	}
 	bc.leave = leave
-	fail = bc.login(c, a, deadline)
+	return c.loginOn(ctx, a, bc, began)
+}
+
+// loginOn logs in through a connection, and closes it when that fails.
+func (c *conn) loginOn(ctx context.Context, a *attempt, bc *backendConn, began time.Time) (*backendConn, *failure) {
+	deadline, _ := ctx.Deadline()
+	fail := bc.login(c, a, deadline)
 	if fail == nil && !bc.release() {
 		fail = unavailable("login/authenticate", "timeout", ctx.Err())
 	}
@@ -264,7 +293,12 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (*backendCon
 		if fail.result == resultRejected {
 			c.srv.rejected.add(time.Since(began))
 		}
+		// The backend was not asked in vain but too late.
+		fail.stale = bc.warm && !bc.answered && fail.retry && ctx.Err() == nil && isIOError(fail.err)
 		return nil, fail
+	}
+	if bc.warm {
+		setUserTimeout(bc.raw, userTimeout)
 	}
 	return bc, nil
 }

@@ -29,6 +29,9 @@ type backendConn struct {
 	nc   net.Conn    // what is spoken through: the socket, or TLS over it
 	stop func() bool // takes the connection out of its context's hands
 
+	warm     bool // it waited for this login
+	answered bool // something was asked, and the backend has replied
+
 	in        *imap.Reader
 	responses imap.ResponseReader
 	caps      []string // before login; nil: not known
@@ -263,6 +266,7 @@ func (bc *backendConn) await(onContinuation func(imap.Response) error, tags ...s
 		if err != nil {
 			return r, nil, noEOF(err)
 		}
+		bc.answered = bc.answered || r.Kind != imap.Untagged
 		switch {
 		case r.Kind == imap.Untagged:
 			untagged = append(untagged, r)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -87,6 +88,10 @@ type Backend struct {
 	// before anything else; 0 sends none.
 	ProxyProtocol byte
 
+	// Warm is how many connections at the most are kept ready for a login; 0
+	// keeps none. It has no effect beside ProxyProtocol.
+	Warm int
+
 	// NoPipelining waits for the reply to ID before it sends the login.
 	NoPipelining bool
 
@@ -131,6 +136,10 @@ type Config struct {
 	BackendTimeout time.Duration // from connecting to a backend to its tagged reply, retries included: 30 s
 	ConnectTimeout time.Duration // from connecting to a backend to its greeting: 5 s
 	CloseSpread    time.Duration // over which the sessions of a dead backend are ended: 30 s
+
+	// Handshakes is how many TLS handshakes with clients are computed at the
+	// same time: as many as there are processors.
+	Handshakes int
 
 	// Check is how backends are watched, but for those that are in Checks.
 	// Health is told what comes of it; nil tells nobody.
@@ -188,6 +197,7 @@ func (cfg *Config) withDefaults() (*Config, error) {
 	setDefault(&full.BackendTimeout, 30*time.Second)
 	setDefault(&full.ConnectTimeout, 5*time.Second)
 	setDefault(&full.CloseSpread, 30*time.Second)
+	setDefault(&full.Handshakes, runtime.GOMAXPROCS(0))
 	setDefault(&full.MaxFailures, 10)
 	setDefault(&full.FailureDelay, time.Second)
 	setDefault(&full.FailureDelayMax, 15*time.Second)
@@ -210,6 +220,8 @@ func (cfg *Config) withDefaults() (*Config, error) {
 			return nil, fmt.Errorf("backend %s: no TLS mode", name)
 		case b.MaxLogins < 0:
 			return nil, fmt.Errorf("backend %s: MaxLogins is %d", name, b.MaxLogins)
+		case b.Warm < 0:
+			return nil, fmt.Errorf("backend %s: %d warm connections", name, b.Warm)
 		case b.ProxyProtocol > 2:
 			return nil, fmt.Errorf("backend %s: there is no PROXY protocol version %d", name, b.ProxyProtocol)
 		case b.TLS != TLSNone && b.TLSConfig == nil && b.CurrentTLS == nil:

@@ -19,12 +19,14 @@ session: two sockets, two directions, counters.
 	conn.go        one client connection: run, replies, deadline, last words
 	proxyproto.go  PROXY headers, in and out
 	tls.go         the client's TLS; tuning of sockets
+	handshake.go   whose TLS handshake is computed when many wait
 	preauth.go     the commands before login
 	capability.go  what is offered, and what the backends were heard to offer
 	sasl.go        the client's side of each mechanism
 	auth.go        who is it, where does he live, attempts and retries, the answer
 	admit.go       how many logins a backend gets at a time
 	backend.go     a connection to a backend until its capabilities
+	warm.go        such connections, kept for the next logins
 	login.go       the login there; script.go: how it is said
 	session.go     a spliced pair; splice.go: its two directions; watch.go: commands that matter
 	sessions.go    the sessions there are, and ending them
@@ -41,11 +43,13 @@ session: two sockets, two directions, counters.
 	conn.serve                Server.wg                  with its connection
 	session.clientToBackend   session.run                with its session
 	watch on the backends     Server.wg                  Shutdown, Close; one goroutine a backend
+	keeper of a stock         the watch on the backends  with a configuration; one goroutine a backend
+	opening of a connection   the keeper of its stock    when it is open, or with a configuration
 	end of a dead backend     Server.wg                  when its sessions are told, Shutdown, Close
 
 # Timeouts
 
-	TLSTimeout          one TLS handshake with a client
+	TLSTimeout          one TLS handshake with a client, the wait for others included
 	proxyHeaderTimeout  the arrival of a PROXY header
 	LoginTimeout        from accept to login, in all
 	ConnectTimeout      from connecting to a backend to its greeting
@@ -53,6 +57,7 @@ session: two sockets, two directions, counters.
 	boundaryTimeout     from the end of a session to the next response boundary
 	lingerTimeout       from a backend's end to the client's
 	goodbyeTimeout      the writing of a last line
+	warmAge             how long a connection to a backend waits for a login
 	Check.Timeout       one look at a backend
 	deadAfter           from a backend's fall to the end of its sessions, which takes CloseSpread
 
@@ -64,6 +69,27 @@ of it, End gives it back. The table refuses a Claim or a Commit while the user i
 elsewhere, held or being moved, and the login then begins anew; so a user is never
 on two backends, whatever races. Sessions at a backend that is down are ended when
 their user comes back and another backend may serve him.
+
+# Warm connections
+
+A login that finds a connection with TLS, greeting and capabilities behind it costs one
+round trip. Each backend has a stock of up to Backend.Warm of them, which follows the
+rate of the logins and the time that opening one takes, and is empty a minute after the
+last login. The oldest is taken first; one on which anything has come in is thrown away;
+one that turns out to be closed before the backend has answered anything is replaced
+at once, by a connection of the login's own, and is no failure of the backend. What has
+carried a login, or a part of one, never comes back. A stock belongs to one configuration
+of one backend: a reload, a verdict that the backend is down, and the end of the server close
+it. Nothing about a client is known to such a connection, so that ID goes with the login
+as ever, and backends that get a PROXY header have none.
+
+# Storms
+
+Handshakes are most of what a client costs. At most Config.Handshakes are computed at
+the same time, each of them behind all goroutines that are ready to run: thousands of clients
+who come back at once do not hold up those who are in. A place is never held while a
+handshake waits for its client. Who has been answered once comes first, then the
+oldest, and once the oldest has used up half of its time, the newest.
 
 # Health
 

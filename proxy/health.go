@@ -261,12 +261,18 @@ func (s *Server) watchBackends(ctx context.Context) {
 			first.Wait()
 			s.markProbed()
 		})
+		stocks := newStocks(cfg)
+		for _, st := range stocks {
+			watchers.Go(func() { s.keepStock(round, cfg, st) })
+		}
+		s.stocks.Store(&stocks)
 		closing := false
 		select {
 		case <-s.reconfigured:
 		case <-s.closing:
 			closing = true
 		}
+		s.stocks.Store(nil)
 		cancel()
 		watchers.Wait()
 		if closing {
@@ -429,6 +435,9 @@ func (s *Server) judge(ctx context.Context, cfg *Config, b *Backend, fail *failu
 		s.log.Info("backend up", fields...)
 	case nowDown:
 		s.setHealth(cfg, b, false, why)
+		if st := s.stock(b); st != nil {
+			st.poke()
+		}
 		s.log.Error("backend down", fields...)
 		s.wg.Go(func() { s.endDead(context.WithoutCancel(ctx), cfg, b) })
 	}

@@ -10,9 +10,9 @@ type Metrics interface {
 	// Accepted counts a connection of a listener.
 	Accepted(listener string)
 	// Handshake counts a TLS handshake with a client: its version ("TLS 1.3",
-	// "" when it failed) and "ok", "resumed" (ok, with the keys of an earlier
-	// session) or "failed".
-	Handshake(listener, version, result string)
+	// "" when it failed), "ok", "resumed" (ok, with the keys of an earlier session)
+	// or "failed", and how long it waited for others.
+	Handshake(listener, version, result string, waited time.Duration)
 	// Authenticated counts a login: mechanism, result ("ok", "rejected",
 	// "unknown_user", "unavailable", "misconfigured", …) and how long it took.
 	Authenticated(mechanism, result string, took time.Duration)
@@ -20,6 +20,9 @@ type Metrics interface {
 	Routed(reason string)
 	// BackendConnected tells how long a backend took from connecting to greeting.
 	BackendConnected(backend string, took time.Duration)
+	// WarmLogin counts an attempt at a backend that keeps warm connections:
+	// "hit", "miss", or "stale" when it turned out to be closed.
+	WarmLogin(backend, result string)
 	// BackendFailed counts an error of a backend by its reason.
 	BackendFailed(backend, reason string)
 	// SessionStarted and SessionEnded bracket a spliced session. The byte
@@ -35,7 +38,7 @@ type noMetrics struct{}
 func (noMetrics) Accepted(string) {}
 
 // Handshake counts nothing.
-func (noMetrics) Handshake(string, string, string) {}
+func (noMetrics) Handshake(string, string, string, time.Duration) {}
 
 // Authenticated counts nothing.
 func (noMetrics) Authenticated(string, string, time.Duration) {}
@@ -45,6 +48,9 @@ func (noMetrics) Routed(string) {}
 
 // BackendConnected counts nothing.
 func (noMetrics) BackendConnected(string, time.Duration) {}
+
+// WarmLogin counts nothing.
+func (noMetrics) WarmLogin(string, string) {}
 
 // BackendFailed counts nothing.
 func (noMetrics) BackendFailed(string, string) {}

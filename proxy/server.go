@@ -30,10 +30,12 @@ type Server struct {
 
 	configuring sync.Mutex // one SetConfig at a time
 
-	cfg      atomic.Pointer[Config]
-	live     liveBackends
-	failures failureLog
-	rejected movingAverage // how long backends take to reject a login
+	cfg        atomic.Pointer[Config]
+	live       liveBackends
+	stocks     atomic.Pointer[map[*Backend]*stock] // nil while nothing is served
+	handshakes turnstile
+	failures   failureLog
+	rejected   movingAverage // how long backends take to reject a login
 
 	wg sync.WaitGroup // connections, sessions, the watch on the backends
 
@@ -92,6 +94,7 @@ func (s *Server) SetConfig(cfg *Config) error {
 			full.Health.SetHealth(name, true, "not looked at yet")
 		}
 	}
+	s.handshakes.setPlaces(full.Handshakes)
 	s.cfg.Store(full)
 	select {
 	case s.reconfigured <- struct{}{}:

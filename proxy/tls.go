@@ -26,13 +26,20 @@ func (c *conn) startTLS(ctx context.Context) error {
 	}
 	c.state = "tls"
 	ahead := c.in.Take()
-	tc := tls.Server(withPrefix(c.nc, ahead), c.l.TLSConfig)
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.TLSTimeout)
-	defer cancel()
-	if err := tc.HandshakeContext(ctx); err != nil {
-		c.srv.metrics.Handshake(c.l.Name, "", "failed")
+	login := c.started.Add(c.cfg.LoginTimeout)
+	until := earlier(time.Now().Add(c.cfg.TLSTimeout), login)
+	c.setDeadline(until)
+	q := &passage{t: &c.srv.handshakes, until: until, done: ctx.Done()}
+	under := &handshakeConn{withPrefix(c.nc, ahead), q}
+	tc := tls.Server(under, c.l.TLSConfig)
+	err := tc.Handshake() //nolint:noctx // whatever ends ctx ends the socket's deadline too, and a context costs a goroutine
+	under.turn = nil
+	q.giveBack()
+	if err != nil {
+		c.srv.metrics.Handshake(c.l.Name, "", "failed", q.waited)
 		return fmt.Errorf("tls handshake: %w", err)
 	}
+	c.setDeadline(login)
 	state := tc.ConnectionState()
 	c.nc, c.tlsState = tc, &state
 	c.in.Reset(clientSource{c})
@@ -49,7 +56,7 @@ func (c *conn) startTLS(ctx context.Context) error {
 	if state.DidResume {
 		result = "resumed"
 	}
-	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, result)
+	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, result, q.waited)
 	return nil
 }
 

@@ -94,7 +94,7 @@
 //	client_auth: request            # or require; with client_user: email (the default) or cn
 //	proxy_from: 192.0.2.0/24
 //	proxy_tls: yes
-//	backend mail1: tls=starttls proxy=2 pipelining=no max_logins=2 master=admin:secret
+//	backend mail1: tls=starttls proxy=2 warm=4 pipelining=no max_logins=2 master=admin:secret
 //	route alice@example.org: mail1 login=al
 //	pool NAME: mail1,mail2 shared   # without shared a user's mail is on one member alone
 //	route @example.com: NAME

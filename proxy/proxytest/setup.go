@@ -168,6 +168,8 @@ func (s *setup) setBackend(tb testing.TB, name, value string) error {
 			var version uint64
 			version, err = strconv.ParseUint(v, 10, 8)
 			b.ProxyProtocol = byte(version)
+		case "warm":
+			b.Warm, err = strconv.Atoi(v)
 		case "pipelining":
 			var on bool
 			on, err = yes(v)

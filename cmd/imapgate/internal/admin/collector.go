@@ -12,7 +12,7 @@ import (
 type collector struct {
 	s *Server
 
-	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, problem, reloaded, waiting *prometheus.Desc
+	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, problem, reloaded, waiting, warm, handshakes *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -20,28 +20,30 @@ func newCollector(s *Server) *collector {
 		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
 	}
 	return &collector{
-		s:         s,
-		build:     desc("build_info", "What is running; the value is 1.", "version", "revision", "goversion"),
-		rows:      desc("table_rows", "Rows of the routing table in force.", "kind"),
-		loaded:    desc("table_last_success_timestamp_seconds", "When the routing table in force was loaded."),
-		up:        desc("backend_up", "Whether a backend works, as checks found.", "backend"),
-		admin:     desc("backend_admin_state", "What people decided about a backend: 1 for the state that it is in.", "backend", "state"),
-		weight:    desc("backend_weight", "The weight of a backend that is in effect.", "backend"),
-		inFlight:  desc("backend_logins_in_flight", "Logins at a backend that it has not answered yet.", "backend"),
-		queued:    desc("backend_logins_waiting", "Logins that wait for those in flight at their backend.", "backend"),
-		atOnce:    desc("backend_logins_in_flight_max", "How many logins may be in flight at a backend now: it begins small when it comes back.", "backend"),
-		overrides: desc("overrides", "Changes of people that are in force.", "kind"),
-		saved:     desc("overrides_saved", "Whether the changes of people would survive a restart."),
-		expiry:    desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
-		problem:   desc("cert_problem", "Whether a certificate that clients see is not valid, or older than its files.", "name"),
-		reloaded:  desc("config_last_reload_successful", "Whether the configuration, the tables and the certificates in force are what their files say."),
-		waiting:   desc("connections_active", "Clients that are connected and have not logged in."),
+		s:          s,
+		build:      desc("build_info", "What is running; the value is 1.", "version", "revision", "goversion"),
+		rows:       desc("table_rows", "Rows of the routing table in force.", "kind"),
+		loaded:     desc("table_last_success_timestamp_seconds", "When the routing table in force was loaded."),
+		up:         desc("backend_up", "Whether a backend works, as checks found.", "backend"),
+		admin:      desc("backend_admin_state", "What people decided about a backend: 1 for the state that it is in.", "backend", "state"),
+		weight:     desc("backend_weight", "The weight of a backend that is in effect.", "backend"),
+		inFlight:   desc("backend_logins_in_flight", "Logins at a backend that it has not answered yet.", "backend"),
+		queued:     desc("backend_logins_waiting", "Logins that wait for those in flight at their backend.", "backend"),
+		atOnce:     desc("backend_logins_in_flight_max", "How many logins may be in flight at a backend now: it begins small when it comes back.", "backend"),
+		overrides:  desc("overrides", "Changes of people that are in force.", "kind"),
+		saved:      desc("overrides_saved", "Whether the changes of people would survive a restart."),
+		expiry:     desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
+		problem:    desc("cert_problem", "Whether a certificate that clients see is not valid, or older than its files.", "name"),
+		reloaded:   desc("config_last_reload_successful", "Whether the configuration, the tables and the certificates in force are what their files say."),
+		waiting:    desc("connections_active", "Clients that are connected and have not logged in."),
+		handshakes: desc("tls_handshakes_waiting", "TLS handshakes with clients that wait for others to be computed."),
+		warm:       desc("backend_warm_connections", "Connections to a backend that wait for a login.", "backend"),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.problem, c.reloaded, c.waiting} {
+	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.problem, c.reloaded, c.waiting, c.warm, c.handshakes} {
 		ch <- d
 	}
 }
@@ -79,6 +81,10 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(c.reloaded, truth(c.s.History.OK()))
 	gauge(c.waiting, float64(e.Status.Connections))
+	gauge(c.handshakes, float64(c.s.Proxy.HandshakesWaiting()))
+	for name, n := range c.s.Proxy.WarmConnections() {
+		gauge(c.warm, float64(n), name)
+	}
 }
 
 // certStatus is how the certificates for a name are.

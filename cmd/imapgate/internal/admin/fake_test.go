@@ -147,9 +147,13 @@ func (p fakeProxy) Kick(ctx context.Context, match func(proxy.SessionInfo) bool,
 	return n, ctx.Err()
 }
 
-func (p fakeProxy) Listening() []string { return p.f.listening }
-func (p fakeProxy) Connections() int    { return 3 }
-func (p fakeProxy) Draining() bool      { return p.f.draining }
+func (p fakeProxy) Listening() []string    { return p.f.listening }
+func (p fakeProxy) Connections() int       { return 3 }
+func (p fakeProxy) HandshakesWaiting() int { return 4 }
+func (p fakeProxy) WarmConnections() map[string]int {
+	return map[string]int{"old": 2, "new": 0}
+}
+func (p fakeProxy) Draining() bool { return p.f.draining }
 
 func (p fakeProxy) Logins() map[string]proxy.LoginLoad { return p.f.logins }
 

@@ -16,10 +16,12 @@ import (
 type Metrics struct {
 	connections    *prometheus.CounterVec
 	handshakes     *prometheus.CounterVec
+	handshakeWaits *prometheus.HistogramVec
 	attempts       *prometheus.CounterVec
 	attemptSeconds prometheus.Histogram
 	decisions      *prometheus.CounterVec
 	connectSeconds *prometheus.HistogramVec
+	warmLogins     *prometheus.CounterVec
 	errors         *prometheus.CounterVec
 	active         *prometheus.GaugeVec
 	started        *prometheus.CounterVec
@@ -44,12 +46,16 @@ func NewMetrics() *Metrics {
 	return &Metrics{
 		connections: counter("connections_total", "Connections that clients opened.", "listener"),
 		handshakes:  counter("tls_handshakes_total", "TLS handshakes with clients; version is empty for those that failed.", "listener", "version", "result"),
-		attempts:    counter("auth_attempts_total", "Logins that clients tried, by how they ended.", "mechanism", "result"),
+		handshakeWaits: prometheus.NewHistogramVec(histogram("tls_handshake_wait_seconds", "How long TLS handshakes with clients waited for others to be computed.",
+			.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10), []string{"listener"}),
+		attempts: counter("auth_attempts_total", "Logins that clients tried, by how they ended.", "mechanism", "result"),
 		attemptSeconds: prometheus.NewHistogram(histogram("auth_duration_seconds", "From a login's last byte to its outcome, the backend's part included.",
 			.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30)),
 		decisions: counter("route_decisions_total", "Routing decisions, by the step of the lookup that decided.", "reason"),
 		connectSeconds: prometheus.NewHistogramVec(histogram("backend_connect_duration_seconds", "From connecting to a backend to its greeting.",
 			.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5), []string{"backend"}),
+		warmLogins: counter("backend_warm_logins_total",
+			"Logins at a backend that keeps connections ready: hit, miss, or stale when the one that was kept had been closed.", "backend", "result"),
 		errors: counter("backend_errors_total", "Errors of backends, those that checks found included.", "backend", "reason"),
 		active: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "sessions_active", Help: "Sessions there are.",
@@ -63,7 +69,7 @@ func NewMetrics() *Metrics {
 // all returns what is counted.
 func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.connections, m.handshakes, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.errors, m.active, m.started, m.bytes,
+		m.connections, m.handshakes, m.handshakeWaits, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.warmLogins, m.errors, m.active, m.started, m.bytes,
 	}
 }
 
@@ -84,9 +90,10 @@ func (m *Metrics) gatherer(s *Server) prometheus.Gatherer {
 // Accepted implements [proxy.Metrics], like all the methods below.
 func (m *Metrics) Accepted(listener string) { m.connections.WithLabelValues(listener).Inc() }
 
-// Handshake counts a TLS handshake with a client.
-func (m *Metrics) Handshake(listener, version, result string) {
+// Handshake counts a TLS handshake with a client, and how long it waited.
+func (m *Metrics) Handshake(listener, version, result string, waited time.Duration) {
 	m.handshakes.WithLabelValues(listener, version, result).Inc()
+	m.handshakeWaits.WithLabelValues(listener).Observe(waited.Seconds())
 }
 
 // Authenticated counts a login and how long it took.
@@ -101,6 +108,11 @@ func (m *Metrics) Routed(reason string) { m.decisions.WithLabelValues(reason).In
 // BackendConnected counts a connection to a backend.
 func (m *Metrics) BackendConnected(backend string, took time.Duration) {
 	m.connectSeconds.WithLabelValues(backend).Observe(took.Seconds())
+}
+
+// WarmLogin counts a login at a backend that keeps connections ready.
+func (m *Metrics) WarmLogin(backend, result string) {
+	m.warmLogins.WithLabelValues(backend, result).Inc()
 }
 
 // BackendFailed counts an error of a backend.

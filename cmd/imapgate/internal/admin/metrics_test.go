@@ -22,12 +22,13 @@ func busy(t *testing.T) *fake {
 	f.login(t, "alice@example.org", "192.0.2.1:4001")
 	m := f.Metrics
 	m.Accepted(":993")
-	m.Handshake(":993", "TLS 1.3", "ok")
-	m.Handshake(":993", "TLS 1.3", "resumed")
-	m.Handshake(":993", "", "failed")
+	m.Handshake(":993", "TLS 1.3", "ok", 20*time.Millisecond)
+	m.Handshake(":993", "TLS 1.3", "resumed", 0)
+	m.Handshake(":993", "", "failed", 0)
 	m.Authenticated("PLAIN", "ok", 30*time.Millisecond)
 	m.Routed("user")
 	m.BackendConnected("old", 2*time.Millisecond)
+	m.WarmLogin("old", "hit")
 	m.BackendFailed("new", "connect")
 	m.SessionStarted("old")
 	m.SessionEnded("old", 100, 2000)
@@ -98,6 +99,9 @@ imapgate_backend_up{backend="mail2"} 1
 imapgate_backend_up{backend="mail3"} 1
 imapgate_backend_up{backend="new"} 0
 imapgate_backend_up{backend="old"} 1
+imapgate_backend_warm_connections{backend="new"} 0
+imapgate_backend_warm_connections{backend="old"} 2
+imapgate_backend_warm_logins_total{backend="old",result="hit"} 1
 imapgate_backend_weight{backend="mail1"} 100
 imapgate_backend_weight{backend="mail2"} 7
 imapgate_backend_weight{backend="mail3"} 200
@@ -128,9 +132,12 @@ imapgate_sessions_total{backend="old"} 2
 imapgate_table_last_success_timestamp_seconds 9.466848e+08
 imapgate_table_rows{kind="domain"} 1
 imapgate_table_rows{kind="user"} 2
+imapgate_tls_handshake_wait_seconds_sum{listener=":993"} 0.02
+imapgate_tls_handshake_wait_seconds_count{listener=":993"} 3
 imapgate_tls_handshakes_total{listener=":993",result="failed",version=""} 1
 imapgate_tls_handshakes_total{listener=":993",result="ok",version="TLS 1.3"} 1
 imapgate_tls_handshakes_total{listener=":993",result="resumed",version="TLS 1.3"} 1
+imapgate_tls_handshakes_waiting 4
 `), "\n")
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

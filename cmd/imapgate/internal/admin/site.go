@@ -17,6 +17,8 @@ type Proxy interface {
 	Listening() []string
 	Connections() int
 	Logins() map[string]proxy.LoginLoad
+	WarmConnections() map[string]int
+	HandshakesWaiting() int
 	Draining() bool
 }
 

@@ -85,6 +85,8 @@ func (p *Parsed) checkExternal(l *Listen) {
 func (p *Parsed) checkBackends() {
 	for i := range p.Backends {
 		b := &p.Backends[i].V
+		p.pointless(b.ProxyProtocol.Given() && b.Warm.V > 0 && b.Warm.Given(), b.Warm.Pos, "warm",
+			"with proxy_protocol, whose header names one client")
 		if b.TLS.V == "none" {
 			const because = "with tls: none"
 			p.pointless(b.TLSName.Given(), b.TLSName.Pos, "tls_name", because)

@@ -247,7 +247,7 @@ func (c *compiler) serverTLS(l *Listen, get GetCertificate) (*tls.Config, [sha25
 func (c *compiler) backend(name string, b *Backend) *proxy.Backend {
 	out := &proxy.Backend{
 		Name: name, Address: b.Address.V, TLS: tlsMode(b.TLS.V),
-		NoPipelining: !b.Pipelining.V, MaxLogins: b.MaxLogins.V, Source: b.Source.V,
+		Warm: b.Warm.V, NoPipelining: !b.Pipelining.V, MaxLogins: b.MaxLogins.V, Source: b.Source.V,
 	}
 	switch b.ProxyProtocol.V {
 	case "v1":
@@ -294,6 +294,7 @@ func (c *compiler) login() proxy.Config {
 		TLSTimeout:      l.TLSTimeout.V,
 		BackendTimeout:  l.BackendTimeout.V,
 		ConnectTimeout:  l.ConnectTimeout.V,
+		Handshakes:      c.Limits.Handshakes.V,
 		CloseSpread:     c.CloseSpread.V,
 		MaxFailures:     l.MaxFailures.V,
 		FailureDelay:    l.FailureDelay.V,

@@ -75,7 +75,7 @@ login: {id: {name: x, vendor: "y z"}, default_domain: Example.org, master_users:
 	}
 	b := c.Proxy.Backends["mail1"]
 	if b.Name != "mail1" || b.ProxyProtocol != 1 || !b.NoPipelining || b.Source.String() != "10.0.0.9" || b.TLSConfig.ServerName != "mail1.example.org" ||
-		b.MasterUser != "m" || b.MasterPassword.Empty() {
+		b.Warm != 8 || b.MasterUser != "m" || b.MasterPassword.Empty() {
 		t.Errorf("backend is %+v", b)
 	}
 	if got := strings.Join(c.Proxy.ID, " "); got != "name x vendor y z" {

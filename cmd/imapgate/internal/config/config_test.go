@@ -104,6 +104,7 @@ func TestMistakesAreShownWithACaret(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
 		"empty file":           {"", `x.yaml:1:1: the file is empty (at least listen, backends and route are needed)`},
+		"many handshakes":      {base + "limits: {handshakes: -1}\n", `x.yaml:4:22: limits.handshakes: "-1" is not valid (expected a whole number from 0 to 1000)`},
 		"two documents":        {base + "---\n" + base, `x.yaml:1:1: the file holds more than one YAML document (keep the first one)`},
 		"not UTF-8":            {base + "log: {level: \xff}\n", `x.yaml:4:14: byte 0xff is not UTF-8 (the file must be UTF-8 text)`},
 		"control character":    {base + "log: {level: \x1b}\n", `x.yaml:4:14: control character U+001B (the file must be UTF-8 text)`},
@@ -167,6 +168,8 @@ route: {default: mail1}
 		"EXTERNAL, no master":    {`{address: ":1", tls: implicit, client_auth: request, client_ca: ca.pem, client_user: cn}`, "tls: implicit", `x.yaml:1:95: client_user needs a master user at every backend, and mail1 has none (add master: {user: NAME, password_file: FILE} to it)`},
 		"PROXY TLS over TLS":     {`{address: ":1", tls: implicit, proxy_protocol: {from: [::1], tls: true}}`, "tls: implicit", `x.yaml:1:76: proxy_protocol.tls has no effect unless the listener has tls: none (remove it)`},
 		"PROXY from nobody":      {`{address: ":1", tls: implicit, proxy_protocol: {from: []}}`, "tls: implicit", `x.yaml:1:64: listen[0].proxy_protocol.from is an empty list`},
+		"warm behind PROXY":      {`{address: ":1", tls: implicit}`, "tls: none, proxy_protocol: v2, warm: 4", `x.yaml:3:83: warm has no effect with proxy_protocol, whose header names one client (remove it)`},
+		"too warm":               {`{address: ":1", tls: implicit}`, "tls: none, warm: 1001", `x.yaml:3:63: backends.mail1.warm: "1001" is not valid (expected a whole number from 0 to 1000)`},
 		"ca in clear":            {`{address: ":1", tls: implicit}`, "tls: none, ca: ca.pem", `x.yaml:3:61: ca has no effect with tls: none (remove it)`},
 		"ca unverified":          {`{address: ":1", tls: implicit}`, "tls: implicit, verify: none, ca: ca.pem", `x.yaml:3:79: ca has no effect with verify: none (remove it)`},
 		"cert without key":       {`{address: ":1", tls: implicit}`, "tls: implicit, cert: c.pem", `x.yaml:3:67: cert without key (add key: the file of its private key)`},

@@ -41,6 +41,7 @@ type File struct {
 	Pools    []Entry[Pool]    `key:"pools" names:"name" help:"Sets of backends, by name."`
 	Route    Route            `key:"route" need:"true" help:"Who lives where."`
 	Login    Login            `key:"login" help:"What happens before a login has succeeded."`
+	Limits   Limits           `key:"limits" help:"What clients may take up."`
 	Health   Health           `key:"health" help:"How backends are watched."`
 
 	CloseSpread Value[time.Duration] `key:"close_spread" default:"30s" help:"Over how long many sessions are ended (of a dead backend, at the deadline of a drain), so that their clients do not come back all at once."`
@@ -98,6 +99,7 @@ type Backend struct {
 	ProxyProtocol Value[string]     `key:"proxy_protocol" enum:"v1 v2" help:"The server gets a PROXY header of this version first; absent: none."`
 	Pipelining    Value[bool]       `key:"pipelining" default:"true" help:"false waits for the reply to ID before the login is sent."`
 	MaxLogins     Value[int]        `key:"max_logins" min:"1" max:"1000000" default:"256" help:"Logins under way at the same time, from connecting to the answer; others wait their turn."`
+	Warm          Value[int]        `key:"warm" min:"0" max:"1000" default:"8" help:"How many connections at the most are kept ready for the next logins, as many as come; 0: none. None beside proxy_protocol."`
 	Source        Value[netip.Addr] `key:"source" help:"The local address to connect from."`
 	Master        *Master           `key:"master" help:"Logs in users whom the proxy has authenticated itself, by their certificate."`
 	Cert          Value[string]     `key:"cert" as:"file" help:"The certificate that the proxy shows to the server."`
@@ -172,6 +174,12 @@ type Login struct {
 	Greeting        Value[string]          `key:"greeting" as:"text" default:"IMAP server ready." help:"The text of the greeting."`
 	ID              []Entry[Value[string]] `key:"id" names:"text" as:"text" help:"The answer to the ID command; absent: NIL."`
 	Capabilities    []Value[string]        `key:"capabilities" as:"atom" help:"Pins the capabilities before login; absent: they follow the backends."`
+}
+
+// Limits are what clients may take up.
+type Limits struct {
+	Pos        Pos
+	Handshakes Value[int] `key:"handshakes" min:"0" max:"1000" default:"0" help:"TLS handshakes with clients that are computed at the same time; 0: as many as there are processors."`
 }
 
 // Admin is the API for operators and monitoring.
