@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,8 +30,12 @@ type backendConn struct {
 	nc   net.Conn    // what is spoken through: the socket, or TLS over it
 	stop func() bool // takes the connection out of its context's hands
 
-	warm     bool // it waited for this login
-	answered bool // something was asked, and the backend has replied
+	config *tls.Config // of its TLS, nil for clear text
+
+	ended    atomic.Bool // the context has
+	warm     bool        // it waited for this login
+	heard    bool        // the backend has said something since
+	answered bool        // something was asked, and the backend has replied
 
 	in        *imap.Reader
 	responses imap.ResponseReader
@@ -49,7 +54,7 @@ type backendConn struct {
 
 // dialTCP is the DialFunc of a server that was given none.
 func dialTCP(ctx context.Context, b *Backend) (net.Conn, error) {
-	d := net.Dialer{KeepAliveConfig: keepAlive}
+	d := tunedDialer()
 	if b.Source.IsValid() {
 		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(b.Source, 0))
 	}
@@ -69,17 +74,16 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 		fail.ours = errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
 		return nil, fail
 	}
-	tuneTCP(raw)
 	bc := newBackendConn(b, raw)
 	bc.guard(quick)
-	fail := bc.greeting(quick, s, cl)
+	fail := bc.greeting(s, cl)
 	if !bc.release() && fail == nil {
 		fail = unreached("login/greeting", quick.Err())
 	}
 	if fail == nil {
 		s.metrics.BackendConnected(b.Name, time.Since(began))
 		bc.guard(ctx)
-		if fail = bc.secure(ctx); fail == nil {
+		if fail = bc.secure(); fail == nil {
 			fail = bc.learn()
 		}
 	}
@@ -99,7 +103,19 @@ func newBackendConn(b *Backend, raw net.Conn) *backendConn {
 
 // guard makes everything on the connection fail when ctx ends.
 func (bc *backendConn) guard(ctx context.Context) {
-	bc.stop = context.AfterFunc(ctx, func() { _ = bc.raw.SetDeadline(time.Unix(1, 0)) })
+	bc.stop = context.AfterFunc(ctx, func() {
+		bc.ended.Store(true)
+		_ = bc.raw.SetDeadline(time.Unix(1, 0))
+	})
+}
+
+// expect makes the connection fail when nothing has been read by t; zero takes that
+// back.
+func (bc *backendConn) expect(t time.Time) {
+	_ = bc.raw.SetReadDeadline(t)
+	if bc.ended.Load() { // what guard does may have come before
+		_ = bc.raw.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // release ends what guard began. It returns false when the context has ended: the
@@ -120,7 +136,7 @@ func unreached(state string, err error) *failure {
 }
 
 // greeting goes as far as the backend's greeting.
-func (bc *backendConn) greeting(ctx context.Context, s *Server, cl *clientInfo) *failure {
+func (bc *backendConn) greeting(s *Server, cl *clientInfo) *failure {
 	if s.isOwn(bc.raw) {
 		return misconfigured("login/connect", "loop", errors.New("proxy loop: the backend's address is one of our listeners"))
 	}
@@ -143,7 +159,7 @@ func (bc *backendConn) greeting(ctx context.Context, s *Server, cl *clientInfo) 
 		}
 	}
 	if bc.b.TLS == TLSImplicit {
-		if fail := bc.handshake(ctx, "login/tls"); fail != nil {
+		if fail := bc.handshake("login/tls"); fail != nil {
 			return fail
 		}
 	}
@@ -162,7 +178,7 @@ func (bc *backendConn) greeting(ctx context.Context, s *Server, cl *clientInfo) 
 
 // secure makes the STARTTLS of a backend that wants it. See RFC 9051, Section
 // 6.2.1.
-func (bc *backendConn) secure(ctx context.Context) *failure {
+func (bc *backendConn) secure() *failure {
 	if bc.b.TLS != TLSStartTLS {
 		return nil
 	}
@@ -186,13 +202,14 @@ func (bc *backendConn) secure(ctx context.Context) *failure {
 		return misconfigured(state, "starttls", fmt.Errorf("%d bytes behind the reply to STARTTLS", n))
 	}
 	bc.caps = nil
-	return bc.handshake(ctx, state)
+	return bc.handshake(state)
 }
 
 // handshake makes the TLS handshake and verifies the backend.
-func (bc *backendConn) handshake(ctx context.Context, state string) *failure {
-	tc := tls.Client(bc.raw, bc.b.tlsConfig())
-	if err := tc.HandshakeContext(ctx); err != nil {
+func (bc *backendConn) handshake(state string) *failure {
+	bc.config = bc.b.tlsConfig()
+	tc := tls.Client(bc.raw, bc.config)
+	if err := tc.Handshake(); err != nil { //nolint:noctx // guard ends it with the context; the library's way costs a goroutine
 		if isIOError(err) {
 			return unreached(state, err)
 		}
@@ -265,6 +282,10 @@ func (bc *backendConn) await(onContinuation func(imap.Response) error, tags ...s
 		r, err := bc.responses.ReadResponse()
 		if err != nil {
 			return r, nil, noEOF(err)
+		}
+		if bc.warm && !bc.heard {
+			bc.heard = true
+			bc.expect(time.Time{})
 		}
 		bc.answered = bc.answered || r.Kind != imap.Untagged
 		switch {

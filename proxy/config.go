@@ -48,6 +48,10 @@ type Listener struct {
 	// Name is what logs and metrics call this listener, the configured address.
 	Name string
 
+	// Tuned says that the socket was opened with ListenConfig, so that its
+	// connections have what the others are given one by one.
+	Tuned bool
+
 	// TLS says how TLS begins; TLSConfig is needed unless TLS is TLSNone.
 	// One *tls.Config serves all connections: a clone for each would lose
 	// session resumption.

@@ -80,7 +80,9 @@ func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *co
 	c.client = c.origin
 	c.in = imap.NewReader(clientSource{c})
 	c.commands = imap.CommandReader{R: c.in, Continue: c.continueLiteral}
-	tuneTCP(nc)
+	if !l.Tuned {
+		tuneTCP(nc)
+	}
 	c.setDeadline(c.started.Add(cfg.LoginTimeout))
 	return c
 }

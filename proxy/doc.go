@@ -78,7 +78,8 @@ rate of the logins and the time that opening one takes, and is empty a minute af
 last login. The oldest is taken first; one on which anything has come in is thrown away;
 one that turns out to be closed before the backend has answered anything is replaced
 at once, by a connection of the login's own, and is no failure of the backend. What has
-carried a login, or a part of one, never comes back. A stock belongs to one configuration
+carried a login, or a part of one, never comes back. Where ID goes before the login, a
+backend that has not answered it within ConnectTimeout counts as one that has closed. A stock belongs to one configuration
 of one backend: a reload, a verdict that the backend is down, and the end of the server close
 it. Nothing about a client is known to such a connection, so that ID goes with the login
 as ever, and backends that get a PROXY header have none.

@@ -42,6 +42,11 @@ func (bc *backendConn) login(c *conn, a *attempt, deadline time.Time) *failure {
 		first    []imap.Response
 	)
 	if imap.HasCapability(bc.caps, "ID") {
+		if bc.warm {
+			// ID is answered at once, however long the login takes: a backend that
+			// has come to a standstill is noticed as when it does not greet.
+			bc.expect(time.Now().Add(c.cfg.ConnectTimeout))
+		}
 		tag := newTag()
 		out = append(imap.AppendID([]byte(tag+" ID "), idPairs(&c.client)), "\r\n"...)
 		inFlight = append(inFlight, tag)

@@ -149,8 +149,8 @@ func tlvsFor(cl *clientInfo) []proxyproto.TLV {
 		Verify: 1, // "non-zero": no certificate was verified
 		TLV:    []proxyproto.TLV{sub(proxyproto.PP2_SUBTYPE_SSL_VERSION, strings.Replace(cl.tls.version, "TLS ", "TLSv", 1))},
 	}
-	if cl.tls.cipher != "" {
-		ssl.TLV = append(ssl.TLV, sub(proxyproto.PP2_SUBTYPE_SSL_CIPHER, cl.tls.cipher))
+	if cipher := cl.tls.cipherName(); cipher != "" {
+		ssl.TLV = append(ssl.TLV, sub(proxyproto.PP2_SUBTYPE_SSL_CIPHER, cipher))
 	}
 	if cl.tls.verified {
 		ssl.Client |= tlvparse.PP2_BITFIELD_CLIENT_CERT_CONN | tlvparse.PP2_BITFIELD_CLIENT_CERT_SESS

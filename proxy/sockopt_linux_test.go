@@ -4,6 +4,7 @@ import (
 	"net"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,6 +50,69 @@ func TestQuietTellsAnIdleConnectionFromOneThatIsNot(t *testing.T) {
 			t.Errorf("%q: a connection that is closed is quiet", name)
 		}
 	}
+}
+
+// TestConnectionsInheritWhatFindsDeadOnes compares the options of connections that
+// inherit them with those of one that is given them.
+func TestConnectionsInheritWhatFindsDeadOnes(t *testing.T) {
+	t.Parallel()
+	conf := ListenConfig()
+	l, err := conf.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	dialled, err := dialTCP(t.Context(), &Backend{Address: l.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain, err := new(net.Dialer).DialContext(t.Context(), "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	tuneTCP(plain)
+	want := options(t, plain)
+	for name, nc := range map[string]net.Conn{"accepted": accepted, "dialled": dialled} {
+		if diff := cmp.Diff(want, options(t, nc)); diff != "" {
+			t.Errorf("options of the %s connection (-want +got):\n%s", name, diff)
+		}
+	}
+	for _, nc := range []net.Conn{dialled, accepted, plain} {
+		_ = nc.Close()
+	}
+}
+
+// options returns the options of a connection that finds dead ones.
+func options(t *testing.T, nc net.Conn) map[string]int {
+	t.Helper()
+	rc, err := tcp(t, nc).SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]int)
+	err = rc.Control(func(fd uintptr) {
+		for name, o := range map[string][2]int{
+			"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE},
+			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY},
+			"TCP_KEEPIDLE":     {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE},
+			"TCP_KEEPINTVL":    {unix.IPPROTO_TCP, unix.TCP_KEEPINTVL},
+			"TCP_KEEPCNT":      {unix.IPPROTO_TCP, unix.TCP_KEEPCNT},
+			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT},
+		} {
+			got[name], err = unix.GetsockoptInt(int(fd), o[0], o[1])
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	})
+	if err != nil || got["SO_KEEPALIVE"] == 0 || got["TCP_USER_TIMEOUT"] == 0 {
+		t.Errorf("options are %v, error %v", got, err)
+	}
+	return got
 }
 
 // awaitSomething waits until something can be read, and reads nothing.

@@ -11,9 +11,19 @@ import (
 // tlsInfo says how a client's leg is encrypted. The zero value is clear text.
 type tlsInfo struct {
 	version    string // "TLS 1.3", as crypto/tls names it; "" for clear text
-	cipher     string // the IANA name
+	cipher     string // the IANA name, as a PROXY header told it; see cipherName
+	suite      uint16 // else its number
 	commonName string // of the client's verified certificate
 	verified   bool   // whether the client presented a certificate that verified
+}
+
+// cipherName returns the IANA name of the cipher suite, "" for clear text. It costs a list
+// of all there are.
+func (t *tlsInfo) cipherName() string {
+	if t.cipher != "" || t.suite == 0 {
+		return t.cipher
+	}
+	return tls.CipherSuiteName(t.suite)
 }
 
 // startTLS makes the TLS handshake with the client. What the client sent before
@@ -47,7 +57,7 @@ func (c *conn) startTLS(ctx context.Context) error {
 	if name := state.ServerName; len(name) <= maxName && printable([]byte(name)) {
 		c.client.name = name // it goes to the backend's log
 	}
-	c.client.tls = tlsInfo{version: tls.VersionName(state.Version), cipher: tls.CipherSuiteName(state.CipherSuite)}
+	c.client.tls = tlsInfo{version: tls.VersionName(state.Version), suite: state.CipherSuite}
 	if len(state.VerifiedChains) > 0 {
 		c.client.tls.verified = true
 		c.client.tls.commonName = state.PeerCertificates[0].Subject.CommonName

@@ -77,7 +77,7 @@ func (st *stock) want(now time.Time) int {
 // on which something has come in meanwhile, be it its end, is of no use: nothing
 // was asked.
 func (st *stock) take() *backendConn {
-	now := time.Now()
+	now, current := time.Now(), st.b.tlsConfig() // its files may have changed
 	for first := true; ; first = false {
 		st.mu.Lock()
 		if first {
@@ -90,7 +90,7 @@ func (st *stock) take() *backendConn {
 		w := st.idle[0]
 		st.idle = st.idle[1:]
 		st.mu.Unlock()
-		if now.Sub(w.since) < warmAge && quiet(w.bc.raw) {
+		if now.Sub(w.since) < warmAge && w.bc.config == current && quiet(w.bc.raw) {
 			return w.bc
 		}
 		w.bc.close()

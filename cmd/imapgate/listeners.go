@@ -41,7 +41,7 @@ func (l *lease) Close() error {
 
 // openSocket listens on the address of a listener.
 func openSocket(ctx context.Context, file string, conf config.Listener) (*socket, *config.Error) {
-	var lc net.ListenConfig
+	lc := proxy.ListenConfig()
 	l, err := lc.Listen(ctx, "tcp", conf.Serve.Name)
 	if err != nil {
 		return nil, listenError(file, conf, err)
@@ -81,6 +81,7 @@ func (a *app) serve(ctx context.Context, s *socket) {
 	s.done = make(chan struct{})
 	s.lease = &lease{TCPListener: s.tcp}
 	l := s.conf.Serve // each Serve gets a listener of its own
+	l.Tuned = true    // see openSocket
 	l.Listener = s.lease
 	a.serving.Go(func() {
 		defer close(s.done)

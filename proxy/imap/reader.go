@@ -4,12 +4,16 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"sync"
 )
 
 const (
 	readerSize    = 4 << 10
 	maxEmptyReads = 100
 )
+
+// readerBuffers are those of readers, all zero. A proxy's readers live for one login.
+var readerBuffers = sync.Pool{New: func() any { return new([readerSize]byte) }}
 
 var errInvalidRead = errors.New("imap: source returned an invalid count from Read")
 
@@ -42,7 +46,8 @@ func (r *Reader) fill() error {
 		return err
 	}
 	if r.buf == nil {
-		r.buf = make([]byte, readerSize)
+		buf, _ := readerBuffers.Get().(*[readerSize]byte)
+		r.buf = buf[:]
 	}
 	if r.r > 0 {
 		r.w = copy(r.buf, r.buf[r.r:r.w])
@@ -181,15 +186,18 @@ func (r *Reader) Peek(n int) ([]byte, error) {
 // Buffered returns how many bytes are read ahead and not consumed.
 func (r *Reader) Buffered() int { return r.w - r.r }
 
-// Take returns a copy of the read-ahead, nil when there is none, and leaves the buffer empty and zeroed. Whoever
-// reads the source afterwards goes on behind these bytes.
+// Take returns a copy of the read-ahead, nil when there is none, and gives the buffer up, zeroed. Whoever reads the
+// source afterwards goes on behind these bytes.
 func (r *Reader) Take() []byte {
 	var ahead []byte
 	if r.r < r.w {
 		ahead = bytes.Clone(r.buf[r.r:r.w])
 	}
-	clear(r.buf)
-	r.r, r.w = 0, 0
+	if r.buf != nil {
+		clear(r.buf)
+		readerBuffers.Put((*[readerSize]byte)(r.buf))
+	}
+	r.buf, r.r, r.w = nil, 0, 0
 	return ahead
 }
 
