@@ -40,6 +40,10 @@ type ClientOptions struct {
 	CertFile, KeyFile string
 }
 
+// sessions is how many TLS sessions are kept to be resumed: the last one for each
+// name, or without a name for each address, that one backend has.
+const sessions = 8
+
 // Client returns the configuration for connections to one backend: TLS 1.2 or
 // newer, ALPN "imap", X25519MLKEM768 where the backend has it, resumption of
 // sessions. A resumed session has passed, and
@@ -62,7 +66,7 @@ func Client(o ClientOptions) (*tls.Config, error) {
 		ServerName: o.ServerName,
 		// One cache for each configuration, never a shared one: what was
 		// verified for one backend says nothing about another.
-		ClientSessionCache: tls.NewLRUClientSessionCache(0),
+		ClientSessionCache: tls.NewLRUClientSessionCache(sessions),
 		InsecureSkipVerify: o.VerifyNone || pinsAlone, //nolint:gosec // asked for in so many words, or replaced by the pin
 	}
 	if len(pins) > 0 {
