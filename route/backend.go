@@ -50,6 +50,10 @@ type Definition struct {
 	// MaxShrink is the percentage of rows that a load may drop from the table in
 	// force. Zero means 50, 100 allows everything.
 	MaxShrink int
+
+	// Gently makes a load rest most of the time, so that logins do not wait for it:
+	// it takes four times as long.
+	Gently bool
 }
 
 // Row is one line of a table: who, where, and where that was written.

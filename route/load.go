@@ -15,6 +15,7 @@ type contents struct {
 	files          map[string]*string // one copy of each file's name
 	users, domains []targetRow        // in order of keys
 	fallbackRow    *targetRow         // nil: unknown users are refused
+	pace           *pace
 }
 
 // keyed is a row's normalised key, the key's hash, and the row's place among
@@ -28,11 +29,12 @@ type keyed struct {
 // compile checks def and rows and makes the rows of a generation of them.
 func compile(def *Definition, rows []Row) (*contents, error) {
 	bad := new(TableError)
-	c := &contents{definition: def.check(bad), files: make(map[string]*string)}
+	c := &contents{definition: def.check(bad), files: make(map[string]*string), pace: newPace(def.Gently)}
 	users := make([]keyed, 0, len(rows))
 	var domains []keyed
 	var fallback *Row
 	for i := range rows {
+		c.pace.step()
 		row := &rows[i]
 		c.checkTarget(row, bad)
 		if text := checkName(row.Login); row.Login != "" && text != "" {
@@ -70,8 +72,8 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 			Hint:     "keep one of them",
 		})
 	}
-	sortKeys(users, rows, bad)
-	sortKeys(domains, rows, bad)
+	c.sortKeys(users, rows, bad)
+	c.sortKeys(domains, rows, bad)
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
@@ -122,8 +124,9 @@ func (c *contents) checkWide(row *Row, bad *TableError) {
 // adds those to bad. Consecutive inserts then touch the same few nodes, of which
 // go-memdb keeps the last 8,192 and copies any other: that makes a load several
 // times faster.
-func sortKeys(keys []keyed, rows []Row, bad *TableError) {
+func (c *contents) sortKeys(keys []keyed, rows []Row, bad *TableError) {
 	slices.SortFunc(keys, func(a, b keyed) int {
+		c.pace.step()
 		if a.hash != b.hash {
 			return cmp.Compare(a.hash, b.hash)
 		}
@@ -134,6 +137,7 @@ func sortKeys(keys []keyed, rows []Row, bad *TableError) {
 	})
 	first := 0
 	for i := 1; i < len(keys); i++ {
+		c.pace.step()
 		if keys[i].key != keys[first].key {
 			first = i
 			continue
@@ -166,6 +170,7 @@ func (c *contents) makeRows(keys []keyed, rows []Row) []targetRow {
 	block := make([]byte, 0, size)
 	made := make([]targetRow, len(keys))
 	for i, k := range keys {
+		c.pace.step()
 		start := len(block)
 		block = appendHashed(block, k.hash, k.key)
 		made[i] = *c.makeRow(block[start:len(block):len(block)], &rows[k.at])
@@ -206,10 +211,10 @@ func (c *contents) insert(db *memdb.MemDB) error {
 			return fmt.Errorf("insert pool %s: %w", quote(p.Name), err)
 		}
 	}
-	if err := insertRows(txn, tableUsers, c.users); err != nil {
+	if err := insertRows(txn, tableUsers, c.users, c.pace); err != nil {
 		return err
 	}
-	if err := insertRows(txn, tableDomains, c.domains); err != nil {
+	if err := insertRows(txn, tableDomains, c.domains, c.pace); err != nil {
 		return err
 	}
 	if c.fallbackRow != nil {
@@ -221,8 +226,9 @@ func (c *contents) insert(db *memdb.MemDB) error {
 	return nil
 }
 
-func insertRows(txn *memdb.Txn, table string, rows []targetRow) error {
+func insertRows(txn *memdb.Txn, table string, rows []targetRow, pace *pace) error {
 	for i := range rows {
+		pace.step()
 		if err := txn.Insert(table, &rows[i]); err != nil {
 			return fmt.Errorf("insert %s into %s: %w", quote(string(rows[i].key)), table, err)
 		}

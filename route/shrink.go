@@ -22,13 +22,14 @@ func (e *ShrinkError) Error() string {
 // checkShrink compares the keys of two generations. A row counts as dropped
 // when its key is gone, whatever came instead: a table of the right size for
 // the wrong users is refused too.
-func checkShrink(old, next *generation, maxShrink int) error {
+func checkShrink(old, next *generation, maxShrink int, pace *pace) error {
 	if maxShrink == 0 {
 		maxShrink = defaultMaxShrink
 	}
 	dropped := 0
 	for _, table := range []string{tableUsers, tableDomains} {
 		err := walkBoth(old.db.Txn(false), next.db.Txn(false), table, func(a, b *targetRow) error {
+			pace.step()
 			if a != nil && b == nil {
 				dropped++
 			}

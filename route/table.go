@@ -125,7 +125,7 @@ func (t *Table) build(def Definition, rows []Row, force bool) (*generation, erro
 	if old := t.inForce(); old != nil {
 		next.stats.Generation = old.stats.Generation + 1
 		if !force {
-			if err := checkShrink(old, next, def.MaxShrink); err != nil {
+			if err := checkShrink(old, next, def.MaxShrink, c.pace); err != nil {
 				return nil, err
 			}
 		}

@@ -1,22 +1,44 @@
 package imap
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
+
+// manyWords is from where on a list is looked up by hash: a server's list is shorter, and a hostile one has thousands
+// of words.
+const manyWords = 64
 
 // ParseCapabilities returns the words of a capability list in upper case, in their order, each once. Words that are
 // no atoms are dropped. See RFC 9051, Section 7.2.2.
 func ParseCapabilities(s string) []string {
-	var caps []string
-	seen := make(map[string]struct{}) // a hostile list has thousands of words
+	caps := make([]string, 0, min(1+strings.Count(s, " "), manyWords))
+	var seen map[string]struct{}
 	for word := range strings.SplitSeq(s, " ") {
 		if !isAtomString(word) {
 			continue
 		}
 		word = strings.ToUpper(word)
-		if _, ok := seen[word]; ok {
-			continue
+		if seen == nil && len(caps) == manyWords {
+			seen = make(map[string]struct{}, 2*manyWords)
+			for _, c := range caps {
+				seen[c] = struct{}{}
+			}
 		}
-		seen[word] = struct{}{}
+		if seen == nil {
+			if slices.Contains(caps, word) {
+				continue
+			}
+		} else {
+			if _, ok := seen[word]; ok {
+				continue
+			}
+			seen[word] = struct{}{}
+		}
 		caps = append(caps, word)
+	}
+	if len(caps) == 0 {
+		return nil
 	}
 	return caps
 }

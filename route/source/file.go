@@ -37,6 +37,10 @@ type File struct {
 	// system. Zero means DefaultPoll.
 	Poll time.Duration
 
+	// Gently makes the first reading rest in between, as all later ones do, so that
+	// logins do not wait for it.
+	Gently bool
+
 	mu   sync.Mutex
 	read signature // of the file that was read last
 }
@@ -112,7 +116,12 @@ func (f *File) readOnce(ctx context.Context) (rows []route.Row, before, after si
 		return nil, signature{}, signature{}, fmt.Errorf("read table: %w", err)
 	}
 	before = signature{info: info}
-	in := &reader{ctx: ctx.Err, src: file}
+	in := &reader{ctx: ctx.Err, src: file, size: info.Size()}
+	f.mu.Lock()
+	if f.Gently || !f.read.equal(signature{}) {
+		in.rest = restBetween
+	}
+	f.mu.Unlock()
 	rows, err = route.Parse(f.Path, in)
 	if in.err != nil {
 		// No word on the file's contents, so nothing that later looks are
@@ -130,16 +139,27 @@ func (f *File) debounce() time.Duration {
 	return DefaultDebounce
 }
 
+// restBetween is how long a reading rests between two pieces of 64 KiB.
+const restBetween = time.Millisecond
+
 // reader remembers why reading ended, and ends it with its context.
 type reader struct {
-	ctx func() error
-	src io.Reader
-	err error
+	ctx  func() error
+	src  io.Reader
+	size int64
+	rest time.Duration // before each piece
+	err  error
 }
+
+// Size is how many octets there are in all.
+func (r *reader) Size() int64 { return r.size }
 
 func (r *reader) Read(p []byte) (int, error) {
 	if r.err = r.ctx(); r.err != nil {
 		return 0, r.err
+	}
+	if r.rest > 0 {
+		time.Sleep(r.rest)
 	}
 	n, err := r.src.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {

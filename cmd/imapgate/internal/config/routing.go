@@ -27,7 +27,8 @@ type Routing struct {
 // configuration know the old backends only.
 func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing, force bool) (*Routing, error) {
 	def := p.definition()
-	sources, errs := p.sources()
+	def.Gently = inForce != nil
+	sources, errs := p.sources(def.Gently)
 	if len(errs) > 0 {
 		return nil, errs
 	}
@@ -59,12 +60,14 @@ func (p *Parsed) definition() route.Definition {
 	return def
 }
 
-func (p *Parsed) sources() ([]source.Source, Errors) {
+func (p *Parsed) sources(gently bool) ([]source.Source, Errors) {
 	c := &compiler{Parsed: p}
 	var list []source.Source
 	for _, t := range p.Route.Tables {
 		if path, ok := c.readable(t); ok {
-			list = append(list, source.NewFile(path))
+			f := source.NewFile(path)
+			f.Gently = gently
+			list = append(list, f)
 		}
 	}
 	return list, c.errs.sorted()
@@ -92,7 +95,9 @@ func (p *Parsed) LoadCandidate(ctx context.Context, name string, text io.Reader,
 		return nil, err
 	}
 	table := route.New()
-	return table, table.Load(p.definition(), rows, true)
+	def := p.definition()
+	def.Gently = true
+	return table, table.Load(def, rows, true)
 }
 
 // replacedTable returns the index of a table file.
