@@ -30,7 +30,7 @@ type backendConn struct {
 	nc   net.Conn    // what is spoken through: the socket, or TLS over it
 	stop func() bool // takes the connection out of its context's hands
 
-	config *tls.Config // of its TLS, nil for clear text
+	config *tls.Config // that was the backend's when it was made
 
 	ended    atomic.Bool // the context has
 	warm     bool        // it waited for this login
@@ -96,7 +96,7 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 }
 
 func newBackendConn(b *Backend, raw net.Conn) *backendConn {
-	bc := &backendConn{b: b, raw: raw, nc: raw, in: imap.NewReader(raw)}
+	bc := &backendConn{b: b, config: b.tlsConfig(), raw: raw, nc: raw, in: imap.NewReader(raw)}
 	bc.responses = imap.ResponseReader{R: bc.in, Budget: backendBudget}
 	return bc
 }
@@ -207,7 +207,6 @@ func (bc *backendConn) secure() *failure {
 
 // handshake makes the TLS handshake and verifies the backend.
 func (bc *backendConn) handshake(state string) *failure {
-	bc.config = bc.b.tlsConfig()
 	tc := tls.Client(bc.raw, bc.config)
 	if err := tc.Handshake(); err != nil { //nolint:noctx // guard ends it with the context; the library's way costs a goroutine
 		if isIOError(err) {

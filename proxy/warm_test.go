@@ -192,3 +192,24 @@ func TestStockFollowsTheLogins(t *testing.T) {
 		}
 	})
 }
+
+// TestWarmConnectionsGoWithTheFilesOfTheirTLS changes the TLS configuration of a
+// backend as its files do: what was verified by the old one is not used any more.
+func TestWarmConnectionsGoWithTheFilesOfTheirTLS(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var current atomic.Pointer[tls.Config]
+		current.Store(&tls.Config{MinVersion: tls.VersionTLS12})
+		g, _ := farGate(t, &proxy.Backend{TLS: proxy.TLSNone, CurrentTLS: current.Load, Warm: 1}, new(proxytest.Backend))
+		const cold = 3 * roundTrip
+		for i, want := range []time.Duration{cold, roundTrip, cold, roundTrip} {
+			if i == 2 {
+				current.Store(&tls.Config{MinVersion: tls.VersionTLS12})
+			}
+			if got := g.login(t, "alice"); got != want {
+				t.Errorf("login %d took %v, want %v", i, got, want)
+			}
+			<-time.After(time.Second)
+		}
+	})
+}
