@@ -48,6 +48,7 @@ func TestScannersFindNothingAboveLow(t *testing.T) {
 		"STARTTLS": {"--starttls", "imap", "localhost:" + port(p.startTLS)},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			out := filepath.Join(t.TempDir(), "findings.json")
 			args = append([]string{
 				"--quiet", "--warnings", "batch", "--color", "0", "--nodns", "none", "--ip", "127.0.0.1", "--openssl-timeout", "20",
