@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"fmt"
+	"reflect"
 	"sync"
 	"sync/atomic"
 )
@@ -55,7 +56,7 @@ func (f *ClientFiles) reload() (changed bool, err error) {
 		err = sumErr
 	}
 	if err == nil {
-		err = f.worse(conf)
+		err = f.worse(conf, f.current.Load())
 	}
 	if err != nil {
 		return false, fmt.Errorf("%w; what was loaded before stays in use", err)
@@ -65,10 +66,28 @@ func (f *ClientFiles) reload() (changed bool, err error) {
 	return true, nil
 }
 
+// Inherit does, when these files take the place of others with the same options,
+// what a change of the files does: what was loaded stays where nothing has changed,
+// with the sessions to resume, and where the new client certificate is not valid and
+// the one before is.
+func (f *ClientFiles) Inherit(before *ClientFiles) {
+	if !reflect.DeepEqual(f.options, before.options) {
+		return
+	}
+	before.mu.Lock()
+	sum, conf := before.sum, before.current.Load()
+	before.mu.Unlock()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.sum == sum || f.worse(f.current.Load(), conf) != nil {
+		f.current.Store(conf)
+		f.sum = sum
+	}
+}
+
 // worse returns why a new client certificate must not replace the one in use: it
 // is not valid now, and the other one is.
-func (f *ClientFiles) worse(conf *tls.Config) error {
-	inUse := f.current.Load()
+func (f *ClientFiles) worse(conf, inUse *tls.Config) error {
 	if len(conf.Certificates) == 0 || len(inUse.Certificates) == 0 {
 		return nil
 	}

@@ -142,6 +142,40 @@ func TestBadFilesOfABackendKeepWhatWasLoaded(t *testing.T) {
 	}
 }
 
+func TestReloadOfAllKeepsWhatHasNotChanged(t *testing.T) {
+	ca := proxytest.NewCA(t)
+	w := newOwned(t, ca, proxytest.CertOptions{CommonNames: []string{"before"}})
+	again := func(name string) *tlsconf.ClientFiles {
+		files, err := tlsconf.NewClientFiles(tlsconf.ClientOptions{
+			ServerName: name, CAFile: filepath.Join(w.dir, "ca.pem"),
+			CertFile: filepath.Join(w.dir, "client.pem"), KeyFile: filepath.Join(w.dir, "client.key"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		files.Inherit(w.files)
+		return files
+	}
+	if again("localhost").Config() != w.files.Config() {
+		t.Error("nothing has changed, and the sessions are forgotten")
+	}
+	if again("other.example").Config() == w.files.Config() {
+		t.Error("another name is verified with the old configuration")
+	}
+	w.identity(ca, proxytest.CertOptions{NotAfter: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)})
+	expired := again("localhost")
+	if expired.Config() != w.files.Config() {
+		t.Error("an expired certificate has replaced a good one")
+	}
+	if _, err := tlsconf.Reload(expired); err == nil {
+		t.Error("that the file holds an expired certificate is not told")
+	}
+	w.identity(ca, proxytest.CertOptions{CommonNames: []string{"after"}})
+	if got := again("localhost").Config().Certificates[0].Leaf.Subject.CommonName; got != "after" {
+		t.Errorf("the certificate is that of %s", got)
+	}
+}
+
 func TestOneWatchFollowsManyThings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ca := proxytest.NewCA(t)

@@ -158,7 +158,7 @@ func (f *Files) reload() (changed bool, err error) {
 		}
 		switch {
 		case err != nil:
-			problems[i] = fmt.Errorf("%w; the one loaded before stays in use", err)
+			problems[i] = staysInUse(err)
 		case l.sum != loaded[i].sum:
 			loaded[i] = l
 			changed = true
@@ -167,6 +167,29 @@ func (f *Files) reload() (changed bool, err error) {
 	f.current.Store(newSet(loaded, problems))
 	return changed, errors.Join(problems...)
 }
+
+// Inherit does, when these files take the place of others, what Reload does: a
+// pair of the same names that is valid stays in use where the one read since is
+// not.
+func (f *Files) Inherit(before *Files) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, old := f.current.Load(), before.current.Load()
+	loaded, problems := slices.Clone(now.loaded), slices.Clone(now.problems)
+	for i, p := range f.pairs {
+		j := slices.Index(before.pairs, p)
+		if j < 0 {
+			continue
+		}
+		if err := loaded[i].worseThan(old.loaded[j], p); err != nil {
+			loaded[i], problems[i] = old.loaded[j], staysInUse(err)
+		}
+	}
+	f.current.Store(newSet(loaded, problems))
+}
+
+// staysInUse says what comes of an error.
+func staysInUse(err error) error { return fmt.Errorf("%w; the one loaded before stays in use", err) }
 
 // fileNames implements [Watched].
 func (f *Files) fileNames() []string {

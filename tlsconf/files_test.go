@@ -268,6 +268,18 @@ func TestExpiredCertificateDoesNotReplaceAValidOne(t *testing.T) {
 			}
 		}
 
+		// Nor after a reload of all, with another certificate that is good.
+		expired := renew("expired.example", hour(-2), hour(-1))
+		other := pair(t, dir, "other", ca.Issue(t, proxytest.CertOptions{Hosts: []string{"other.example"}}))
+		whole := files(t, other, expired)
+		whole.Inherit(f)
+		if got := ask(t, whole, modern("two.example")); got != "two.example" {
+			t.Errorf("after a reload of all: got the certificate of %s", got)
+		}
+		if info := whole.Info(); info[0].Problem != nil || info[1].Problem == nil {
+			t.Errorf("after a reload of all: the problems are %v and %v", info[0].Problem, info[1].Problem)
+		}
+
 		// Once the old one has expired as well, the files decide again.
 		renew("early.example", hour(5), hour(50))
 		<-time.After(2 * time.Hour)

@@ -76,6 +76,7 @@ func (a *app) apply(ctx context.Context, p prepared) error {
 	if err != nil {
 		return a.rejected(a.explain(err, next.conf.Listeners))
 	}
+	a.inheritTLS(next)
 	if err := a.server.SetConfig(&next.conf.Proxy); err != nil {
 		closeAll(opened)
 		return a.rejected(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -214,6 +215,8 @@ func TestRenewalByFileLosesNoSessionAndNoLogin(t *testing.T) {
 		refused(cert[:len(cert)*2/3], key, "cut off")
 		cert, key, _ = r.pair(t, false, proxytest.CertOptions{NotAfter: time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)})
 		refused(cert, key, "expired on 2001-01-01")
+		r.proc.signal(t, syscall.SIGHUP) // which reads everything again, this too
+		r.proc.waitLine(t, "configuration reloaded")
 		renew(r.swap)
 	}
 	cancel()

@@ -19,6 +19,20 @@ func (a *app) attachTickets(l *loaded) {
 	}
 }
 
+// inheritTLS lets a reload of the configuration keep what a change of the files
+// alone would keep: certificates that are valid where the new ones are not, and
+// sessions with backends.
+func (a *app) inheritTLS(next *loaded) {
+	if before := a.certificates.Load(); before != nil && next.conf.Certificates != nil {
+		next.conf.Certificates.Inherit(before)
+	}
+	for name, files := range next.conf.BackendTLS {
+		if before := a.inForce.conf.BackendTLS[name]; before != nil {
+			files.Inherit(before)
+		}
+	}
+}
+
 // watchTLS follows certificates, keys and authorities: those that clients see,
 // those of backends, and the keys of session tickets.
 func (a *app) watchTLS(ctx context.Context) {

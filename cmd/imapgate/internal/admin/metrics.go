@@ -45,7 +45,7 @@ func NewMetrics() *Metrics {
 	}
 	return &Metrics{
 		connections: counter("connections_total", "Connections that clients opened.", "listener"),
-		handshakes:  counter("tls_handshakes_total", "TLS handshakes with clients; version is empty for those that failed.", "listener", "version", "result"),
+		handshakes:  counter("tls_handshakes_total", "TLS handshakes with clients: ok, resumed (ok, with a session ticket) or failed; version is empty for those that failed.", "listener", "version", "result"),
 		handshakeWaits: prometheus.NewHistogramVec(histogram("tls_handshake_wait_seconds", "How long TLS handshakes with clients waited for others to be computed.",
 			.001, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10), []string{"listener"}),
 		attempts: counter("auth_attempts_total", "Logins that clients tried, by how they ended.", "mechanism", "result"),
