@@ -44,8 +44,8 @@
 //	[connect]                       a new client connects; it is the current one now
 //	[connect from 192.0.2.7:4000]   from this address
 //	[client 1], [backend 1]         an earlier client or backend connection is the current one again
-//	[tls C]                         the client starts TLS; options: sni=NAME alpn=A,B cert=USER
-//	                                max=1.2, resumed (the session must be), behind="text" (text and
+//	[tls C]                         the client starts TLS; options: sni=NAME alpn=A,B
+//	                                cert=USER (or USER,USER) max=1.2, resumed (the session must be), behind="text" (text and
 //	                                ClientHello leave in one write), fails (the handshake must)
 //	[tls B]                         the backend answers the proxy's ClientHello; options: sni=NAME
 //	                                (which the proxy must have sent), cert=wrong-name|self-signed,

@@ -331,7 +331,8 @@ func (r *runner) clientConfig(t *testing.T, e event) (*tls.Config, error) {
 		if rogue, ok := strings.CutPrefix(user, "forged:"); ok {
 			ca, user = r.setup.rogue, rogue
 		}
-		cert := ca.Issue(t, CertOptions{Client: true, Emails: []string{user}, CommonNames: []string{user}})
+		users := strings.Split(user, ",")
+		cert := ca.Issue(t, CertOptions{Client: true, Emails: users, CommonNames: users})
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &cert, nil }
 		config.ClientSessionCache = nil
 	}
