@@ -4,6 +4,7 @@ package fake
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"testing"
@@ -40,7 +41,7 @@ func TestLineDelaysEachSegmentAlike(t *testing.T) {
 				t.Errorf("got %q, %v after %v, want %q after %v", b[:n], err, time.Since(begin), want.text, want.at)
 			}
 		}
-		if _, err := receiver.Read(make([]byte, 1)); err != io.EOF {
+		if _, err := receiver.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v, want the end", err)
 		}
 	})
