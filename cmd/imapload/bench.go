@@ -24,7 +24,7 @@ the others, as many rounds as wanted, and print medians, how imapgate compares w
 the best of the others, and whether it is what it wants to be. Samples during which
 other programs used more than 12 % of a CPU are repeated.
 
-All rounds of all tests take hours: choose. With --samples every sample is kept, a
+All rounds of all tests take an hour and a half: choose. With --samples every sample is kept, a
 line of JSON each, and "imapload report" prints the table of what several runs have
 gathered; but only figures of one sitting can be compared.
 

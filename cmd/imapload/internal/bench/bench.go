@@ -89,6 +89,9 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 			}
 		}
 	}
+	if o.Quick {
+		_, _ = io.WriteString(out, "\nQUICK: everything works, and the figures mean nothing.\n")
+	}
 	describeMachine(ctx, out, some)
 	return r.samples.report(out)
 }
@@ -185,7 +188,7 @@ func (r *run) sample(ctx context.Context, in *instance, t test) (best sample, er
 			best = s
 		}
 		best.Tries = try
-		// Sessions and their memory cannot be taken back, and noise does not add any.
+		// Memory cannot be taken back, and noise does not add any.
 		if r.Quick || t.fresh || best.otherUse() < noiseLimit {
 			break
 		}

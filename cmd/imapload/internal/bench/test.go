@@ -25,7 +25,7 @@ type test struct {
 	flags    []string // its flags
 	setup    setup
 	sessions int  // that a proxy has to hold
-	fresh    bool // the target is started for this test alone
+	fresh    bool // of memory: the target is started for this test alone
 	half     bool // at half the logins a second that the target has managed
 	direct   bool // says something without a proxy, too
 	admin    bool // needs a target that can be told to reload
@@ -97,7 +97,7 @@ func tests(quick bool) []test {
 			flags: append(idle(number(1_000, 10)), "--uploaders", count(32, 2), "--upload-size", count(32<<20, 1<<20), "--silence", lasting(time.Minute)),
 		},
 		test{
-			name: "wake", kind: "wake", sessions: sessions, setup: one, fresh: true,
+			name: "wake", kind: "wake", sessions: sessions, setup: one,
 			flags: []string{
 				"--sessions", strconv.Itoa(sessions), "--settle", lasting(5 * time.Second), "--rest", lasting(3 * time.Second),
 				"--rate", "1000", "--duration", lasting(10 * time.Second),
@@ -110,7 +110,7 @@ func tests(quick bool) []test {
 		test{name: "logins2", kind: "logins", flags: logins, setup: setup{cores: 2}},
 		test{
 			name: "reload", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, logins[2:]...),
-			setup: setup{cores: 1, rows: number(1_000_000, 1_000)}, fresh: true, half: true, admin: true,
+			setup: setup{cores: 1, rows: number(1_000_000, 1_000)}, half: true, admin: true,
 		},
 	)
 }
