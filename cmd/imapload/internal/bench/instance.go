@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	startTimeout = 15 * time.Second       // until a process listens
+	startTimeout = 30 * time.Second       // until a process listens
 	startRest    = 700 * time.Millisecond // from then until it is measured
 	loadTimeout  = 10 * time.Minute       // of one measurement
 )

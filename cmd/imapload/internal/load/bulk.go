@@ -87,7 +87,7 @@ func (l *Load) bulk(ctx context.Context, kind Bulk, move func(c *client, stop *a
 		group  sync.WaitGroup
 		failed failures
 		stop   atomic.Bool
-		moved  atomic.Int64
+		moved  atomic.Int64 // since the measurement began
 	)
 	end := func() {
 		stop.Store(true)
@@ -107,9 +107,9 @@ func (l *Load) bulk(ctx context.Context, kind Bulk, move func(c *client, stop *a
 	}
 	r := newResult()
 	m := l.startMeter()
-	before := moved.Load()
-	err = pause(ctx, kind.Duration)
-	mib := float64(moved.Load()-before) / (1 << 20)
+	moved.Store(0)
+	err = l.measure(ctx, kind.Duration, &moved)
+	mib := float64(moved.Load()) / (1 << 20)
 	wall, cpu := m.stop(r)
 	end()
 	failed.fill(r)

@@ -44,6 +44,16 @@ func (l *Load) tlsConfig() *tls.Config {
 	}
 }
 
+// measure waits for as long as it is measured, and then, on a machine that is busy
+// with something else, until something has happened.
+func (l *Load) measure(ctx context.Context, d time.Duration, happened *atomic.Int64) error {
+	err := pause(ctx, d)
+	for end := time.Now().Add(l.timeout()); err == nil && happened.Load() == 0 && time.Now().Before(end); {
+		err = pause(ctx, 10*time.Millisecond)
+	}
+	return err
+}
+
 // pause waits.
 func pause(ctx context.Context, d time.Duration) error {
 	if d <= 0 {

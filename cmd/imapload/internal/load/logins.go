@@ -39,6 +39,7 @@ func (l *Load) Logins(ctx context.Context, kind Logins) (*Result, error) {
 		failed    failures
 		measuring atomic.Bool
 		resumed   atomic.Int64
+		count     atomic.Int64
 		mu        sync.Mutex
 		all       latencies
 		due       chan time.Time
@@ -57,6 +58,7 @@ func (l *Load) Logins(ctx context.Context, kind Logins) (*Result, error) {
 				conf.ClientSessionCache = tls.NewLRUClientSessionCache(4)
 			}
 			var mine latencies
+			first := kind.Resume // there is nothing to resume yet
 			for ctx.Err() == nil {
 				begin := time.Now()
 				if due != nil {
@@ -72,7 +74,10 @@ func (l *Load) Logins(ctx context.Context, kind Logins) (*Result, error) {
 				case err != nil:
 					failed.add(err)
 					_ = pause(ctx, time.Millisecond) // no storm against what is broken
+				case first:
+					first = false
 				case measuring.Load():
+					count.Add(1)
 					mine.login = append(mine.login, done.Sub(begin))
 					mine.handshake = append(mine.handshake, greeted.Sub(begin))
 					if again {
@@ -92,7 +97,7 @@ func (l *Load) Logins(ctx context.Context, kind Logins) (*Result, error) {
 	r := newResult()
 	m := l.startMeter()
 	measuring.Store(true)
-	err := pause(ctx, kind.Duration)
+	err := l.measure(ctx, kind.Duration, &count)
 	measuring.Store(false)
 	wall, cpu := m.stop(r)
 	cancel()

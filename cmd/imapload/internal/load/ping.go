@@ -29,6 +29,7 @@ func (l *Load) Ping(ctx context.Context, kind Ping) (*Result, error) {
 		measuring, stop atomic.Bool
 		mu              sync.Mutex
 		all             []time.Duration
+		count           atomic.Int64
 	)
 	defer closeAll(clients)
 	defer group.Wait()
@@ -43,6 +44,7 @@ func (l *Load) Ping(ctx context.Context, kind Ping) (*Result, error) {
 					return
 				}
 				if measuring.Load() {
+					count.Add(1)
 					mine = append(mine, time.Since(begin))
 				}
 			}
@@ -57,7 +59,7 @@ func (l *Load) Ping(ctx context.Context, kind Ping) (*Result, error) {
 	r := newResult()
 	m := l.startMeter()
 	measuring.Store(true)
-	err = pause(ctx, kind.Duration)
+	err = l.measure(ctx, kind.Duration, &count)
 	measuring.Store(false)
 	wall, cpu := m.stop(r)
 	stop.Store(true)

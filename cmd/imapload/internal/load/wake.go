@@ -23,9 +23,6 @@ type Wake struct {
 	Control  string // the control port of the fake backend
 }
 
-// arrival bounds the wait for what the backend has sent.
-const arrival = 5 * time.Second
-
 // Wake measures arrivals: sent, received, cpu_s_10k, rest_use.
 func (l *Load) Wake(ctx context.Context, kind Wake) (*Result, error) {
 	r := newResult()
@@ -59,7 +56,7 @@ func (l *Load) Wake(ctx context.Context, kind Wake) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the backend for mail: %w", err)
 	}
-	for end := time.Now().Add(arrival); got.Load() < sent && time.Now().Before(end); {
+	for end := time.Now().Add(l.timeout()); got.Load() < sent && time.Now().Before(end); {
 		if err := pause(ctx, 10*time.Millisecond); err != nil {
 			return nil, err
 		}
