@@ -15,7 +15,7 @@ session: two sockets, two directions, counters.
 
 	file           what it holds
 	config.go      Config, Backend, Listener: what a server is told
-	server.go      accept loops, shutdown, the registry of connections and sessions
+	server.go      accept loops, the registry of connections and sessions; shutdown.go: their end
 	conn.go        one client connection: run, replies, deadline, last words
 	proxyproto.go  PROXY headers, in and out
 	tls.go         the client's TLS; tuning of sockets
@@ -60,6 +60,7 @@ session: two sockets, two directions, counters.
 	warmAge             how long a connection to a backend waits for a login
 	Check.Timeout       one look at a backend
 	deadAfter           from a backend's fall to the end of its sessions, which takes CloseSpread
+	                    (Shutdown ends sessions over CloseSpread too, within its context's deadline)
 
 # One user, one backend
 

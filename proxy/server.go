@@ -43,6 +43,8 @@ type Server struct {
 	probed       chan struct{} // closed once the backends were looked at
 	markProbed   func()
 
+	draining atomic.Bool // by Drain
+
 	mu        sync.Mutex
 	listeners map[*Listener]struct{}
 	conns     map[*conn]struct{}
@@ -277,65 +279,4 @@ func (s *Server) isClosed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.closed
-}
-
-// beginClose stops the listeners, and returns what is open.
-func (s *Server) beginClose() (conns []*conn, sessions []*session) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.closed {
-		s.closed = true
-		close(s.closing)
-	}
-	for l := range s.listeners {
-		_ = l.Close()
-	}
-	for c := range s.conns {
-		conns = append(conns, c)
-	}
-	for ss := range s.sessions {
-		sessions = append(sessions, ss)
-	}
-	return conns, sessions
-}
-
-// Shutdown stops accepting, says BYE to clients that have not logged in, ends
-// every spliced session with a BYE at a response boundary, and waits for all of
-// them. When ctx ends first, what is left is closed without a word, and
-// ctx.Err() is returned.
-func (s *Server) Shutdown(ctx context.Context) error {
-	conns, sessions := s.beginClose()
-	for _, c := range conns {
-		c.interrupt()
-	}
-	for _, ss := range sessions {
-		ss.end(endShutdown)
-	}
-	done := make(chan struct{})
-	go func() {
-		s.wg.Wait()
-		close(done)
-	}()
-	select {
-	case <-done:
-		return nil
-	case <-ctx.Done():
-		err := ctx.Err()
-		_ = s.Close()
-		<-done
-		return err
-	}
-}
-
-// Close ends everything at once, without a word to the clients, and waits.
-func (s *Server) Close() error {
-	conns, sessions := s.beginClose()
-	for _, c := range conns {
-		c.abort()
-	}
-	for _, ss := range sessions {
-		ss.close()
-	}
-	s.wg.Wait()
-	return nil
 }

@@ -169,6 +169,3 @@ func (s *Server) Connections() int {
 
 // HandshakesWaiting returns how many TLS handshakes with clients wait for others.
 func (s *Server) HandshakesWaiting() int { return s.handshakes.waiting() }
-
-// Draining says whether the server has been told to shut down.
-func (s *Server) Draining() bool { return s.isClosed() }
