@@ -23,7 +23,7 @@ type adminServer struct {
 }
 
 // openAdmin opens what the configuration says of the API.
-func (a *app) openAdmin(ctx context.Context, l *loaded) (*adminServer, error) {
+func (a *app) openAdmin(ctx context.Context, l *loaded, in *inherited) (*adminServer, error) {
 	b := build()
 	s := &adminServer{log: a.log.Named("admin"), cancel: func() {}}
 	var err error
@@ -45,13 +45,13 @@ func (a *app) openAdmin(ctx context.Context, l *loaded) (*adminServer, error) {
 		return nil
 	}
 	if path := l.conf.SocketPath(); path != "" {
-		listener, err := admin.ListenUnix(ctx, path)
+		listener, err := admin.ListenUnix(ctx, path, in.take(path, "unix", path))
 		if err := open(l.conf.Admin.Socket.Pos, listener, err); err != nil {
 			return nil, err
 		}
 	}
 	if address := l.conf.AdminAddress(); address != "" {
-		listener, err := admin.ListenTCP(ctx, address, l.tokens != nil)
+		listener, err := admin.ListenTCP(ctx, address, l.tokens != nil, in.take("admin "+address, "tcp", address))
 		if err := open(l.conf.Admin.HTTP.Pos, listener, err); err != nil {
 			return nil, err
 		}

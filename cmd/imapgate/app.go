@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"imapgate/cmd/imapgate/internal/admin"
@@ -49,8 +49,9 @@ type app struct {
 	serving sync.WaitGroup // one for each socket
 }
 
-// startApp loads the configuration at path, opens its listeners and serves.
-func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
+// startApp loads the configuration at path, opens those of its listeners that
+// are not among the sockets in, and serves.
+func startApp(ctx context.Context, path string, in *inherited, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
 	a := &app{
 		path: path, metrics: admin.NewMetrics(), history: new(admin.History),
 		failed: make(chan error, 1), requests: make(chan reloadRequest), stopping: make(chan struct{}),
@@ -62,7 +63,7 @@ func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.L
 		return nil, err
 	}
 	a.log, a.level = newLog(&l.conf.Log)
-	opened, err := a.open(ctx, l.conf.Listeners)
+	opened, err := a.open(ctx, l.conf.Listeners, in)
 	if err != nil {
 		return nil, &exitError{exitFailed, err}
 	}
@@ -71,13 +72,14 @@ func startApp(ctx context.Context, path string, newLog func(*config.Log) (*zap.L
 		err = a.restore(l)
 	}
 	if err == nil {
-		a.admin, err = a.openAdmin(ctx, l)
+		a.admin, err = a.openAdmin(ctx, l, in)
 	}
 	if err != nil {
 		closeAll(opened)
 		return nil, err
 	}
 	a.log.Info("starting", zap.String("version", build().Version), zap.String("config", path))
+	in.dropRest(a.log)
 	a.certificates.Store(l.conf.Certificates)
 	a.tickets.Set(l.conf.TicketKeys)
 	a.attachTickets(l)
@@ -135,14 +137,14 @@ func (a *app) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) 
 }
 
 // open opens the listeners that are not open yet: all, or none.
-func (a *app) open(ctx context.Context, wanted []config.Listener) ([]*socket, error) {
+func (a *app) open(ctx context.Context, wanted []config.Listener, in *inherited) ([]*socket, error) {
 	var opened []*socket
 	var errs config.Errors
 	for _, conf := range wanted {
 		if a.sockets[conf.ID] != nil {
 			continue
 		}
-		s, err := openSocket(ctx, a.path, conf)
+		s, err := openSocket(ctx, a.path, conf, in)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -204,6 +206,7 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 	prepared := make(chan prepared, 1)
 	var waiting, underway []reloadRequest // those that a reload answers, all at once
 	prepare := func() {
+		a.notifyReloading()
 		underway, waiting = waiting, nil
 		inForce, force := a.inForce.routing, slices.ContainsFunc(underway, func(r reloadRequest) bool { return r.force })
 		preparing.Go(func() { prepared <- a.prepare(ctx, inForce, force) })
@@ -215,6 +218,9 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 			prepare()
 		}
 	}
+	watchdog := a.watchdog()
+	defer watchdog.Stop()
+	a.notify(daemon.SdNotifyReady)
 	for {
 		select {
 		case <-ctx.Done():
@@ -229,56 +235,16 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 			request(r)
 		case p := <-prepared:
 			a.finish(underway, p.began, a.apply(ctx, p))
+			a.notify(daemon.SdNotifyReady)
 			underway = nil
 			if len(waiting) > 0 {
 				prepare()
 			}
+		case <-watchdog.C:
+			a.keepAlive()
 		case err := <-a.failed:
 			a.close()
 			return err
 		}
 	}
-}
-
-// sameSignal is how soon after the first signal another one is taken for the
-// same: timeout(1) and some supervisors signal a process and then its group.
-const sameSignal = 100 * time.Millisecond
-
-// shutdown ends serving: clients that have not logged in and sessions are told
-// BYE, and get time until shutdown.timeout. A signal meanwhile ends it at once.
-func (a *app) shutdown(ctx context.Context, signals <-chan os.Signal) error {
-	began := time.Now()
-	close(a.stopping)
-	a.unwatch()
-	timeout := a.inForce.conf.Shutdown.Timeout.V
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-	defer cancel()
-	done := make(chan error, 1)
-	a.serving.Go(func() { done <- a.server.Shutdown(ctx) })
-	for {
-		select {
-		case err := <-done:
-			a.close()
-			if err != nil {
-				a.log.Warn("sessions were closed at the end of shutdown.timeout", zap.Duration("timeout", timeout))
-			}
-			a.log.Info("shut down")
-			return nil
-		case sig := <-signals:
-			if sig == syscall.SIGHUP || time.Since(began) < sameSignal {
-				continue
-			}
-			a.close()
-			return &exitError{exitFailed, fmt.Errorf("ended at once by a second signal (%s)", sig)}
-		}
-	}
-}
-
-// close ends everything without a word and waits for all that runs.
-func (a *app) close() {
-	a.unwatch()
-	_ = a.server.Close()
-	a.serving.Wait()
-	a.watching.Wait()
-	a.admin.stop()
 }

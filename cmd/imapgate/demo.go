@@ -97,6 +97,7 @@ route:
 login: {default_domain: example.org}
 admin: {socket: admin.sock, http: "127.0.0.1:%d"}
 state_dir: .
+close_spread: 1s
 log: {format: console}
 `, ports.tls, ports.startTLS, backends.address("mail1"), backends.address("mail2"), ports.admin)
 	table := `# user               target  options

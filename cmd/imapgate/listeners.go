@@ -39,12 +39,16 @@ func (l *lease) Close() error {
 	return l.TCPListener.Close()
 }
 
-// openSocket listens on the address of a listener.
-func openSocket(ctx context.Context, file string, conf config.Listener) (*socket, *config.Error) {
-	lc := proxy.ListenConfig()
-	l, err := lc.Listen(ctx, "tcp", conf.Serve.Name)
-	if err != nil {
-		return nil, listenError(file, conf, err)
+// openSocket listens on the address of a listener, unless the socket is there
+// already.
+func openSocket(ctx context.Context, file string, conf config.Listener, in *inherited) (*socket, *config.Error) {
+	l := in.take(conf.ID, "tcp", conf.Serve.Name)
+	if l == nil {
+		lc := proxy.ListenConfig()
+		var err error
+		if l, err = lc.Listen(ctx, "tcp", conf.Serve.Name); err != nil {
+			return nil, listenError(file, conf, err)
+		}
 	}
 	tcp, ok := l.(*net.TCPListener)
 	if !ok {

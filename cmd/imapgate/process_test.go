@@ -27,8 +27,16 @@ type process struct {
 // startProcess runs a command line, and kills it with the test if it still runs.
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), runVariable+"=1")
+	return startCommand(t, exec.Command(os.Args[0], args...))
+}
+
+// startCommand starts a command that becomes imapgate.
+func startCommand(t *testing.T, cmd *exec.Cmd) *process {
+	t.Helper()
+	if cmd.Env == nil {
+		cmd.Env = os.Environ()
+	}
+	cmd.Env = append(cmd.Env, runVariable+"=1")
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func (a *app) apply(ctx context.Context, p prepared) error {
 		return a.rejected(p.err)
 	}
 	next := p.next
-	opened, err := a.open(ctx, next.conf.Listeners)
+	opened, err := a.open(ctx, next.conf.Listeners, nil)
 	if err != nil {
 		return a.rejected(a.explain(err, next.conf.Listeners))
 	}

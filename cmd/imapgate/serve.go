@@ -26,8 +26,13 @@ again by themselves when their files change. Signals do the rest:
   SIGHUP           read everything again: the configuration, tables, certificates;
                    sessions stay, listeners are opened and closed as needed, and
                    a mistake anywhere leaves all as it was and is logged
-  SIGTERM, SIGINT  stop: clients are told BYE, sessions between two responses,
-                   within shutdown.timeout; a second one ends at once
+  SIGTERM, SIGINT  stop: /readyz says no at once, after shutdown.drain_delay no
+                   client is accepted any more, and clients are told BYE, sessions
+                   between two responses and spread over close_spread, all within
+                   shutdown.timeout; a second one ends at once
+
+A service manager that speaks like systemd is told when imapgate serves, reloads
+and stops, and that it is alive; listeners that it has opened are used.
 
 Logs go to standard error, for people on a terminal and else as JSON.`,
 		Example: `  imapgate serve
@@ -50,10 +55,15 @@ func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*a
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
-	a, err := startApp(ctx, path, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
+	in, err := activated()
+	if err != nil {
+		return err
+	}
+	a, err := startApp(ctx, path, in, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
 		return newLogger(conf, stderr)
 	})
 	if err != nil {
+		in.close()
 		return err
 	}
 	if ready != nil {

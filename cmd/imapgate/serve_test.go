@@ -39,7 +39,7 @@ func newPlant(t *testing.T) *plant {
 		t.Fatal(err)
 	}
 	t.Cleanup(backends.close)
-	p := &plant{dir: dir, backends: backends, listen: []string{freeAddress(t)}}
+	p := &plant{dir: dir, backends: backends, listen: []string{freeAddress(t)}, tail: "close_spread: 1ms\n"}
 	p.writeTable(t, "alice@example.org mail1\n")
 	p.writeConfig(t)
 	return p

@@ -20,7 +20,7 @@ import (
 func (f *fake) serve(t *testing.T, listeners ...*Listener) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "admin.sock")
-	l, err := ListenUnix(t.Context(), socket)
+	l, err := ListenUnix(t.Context(), socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,22 +132,22 @@ func TestASocketIsReplacedWhenNobodyServesIt(t *testing.T) {
 	if err := unix.Close(fd); err != nil {
 		t.Fatal(err)
 	}
-	l, err := ListenUnix(t.Context(), socket)
+	l, err := ListenUnix(t.Context(), socket, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if _, err := ListenUnix(t.Context(), socket); err == nil || err.Error() != "cannot listen on "+socket+": another process serves it" {
+	if _, err := ListenUnix(t.Context(), socket, nil); err == nil || err.Error() != "cannot listen on "+socket+": another process serves it" {
 		t.Errorf("the socket is in use: %v", err)
 	}
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ListenUnix(t.Context(), file); err == nil || !strings.Contains(err.Error(), "is no socket") {
+	if _, err := ListenUnix(t.Context(), file, nil); err == nil || !strings.Contains(err.Error(), "is no socket") {
 		t.Errorf("a file: %v", err)
 	}
-	if _, err := ListenUnix(t.Context(), filepath.Join(file, "x")); err == nil {
+	if _, err := ListenUnix(t.Context(), filepath.Join(file, "x"), nil); err == nil {
 		t.Error("listens below a file")
 	}
 	if text, err := os.ReadFile(file); err != nil || string(text) != "precious" {
@@ -157,7 +157,7 @@ func TestASocketIsReplacedWhenNobodyServesIt(t *testing.T) {
 
 func TestTCPNeedsATokenOrLoopback(t *testing.T) {
 	for address, want := range map[string]bool{"127.0.0.1:0": true, "localhost:0": true, ":0": false, "0.0.0.0:0": false} {
-		l, err := ListenTCP(t.Context(), address, false)
+		l, err := ListenTCP(t.Context(), address, false, nil)
 		if (err == nil) != want {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -165,7 +165,7 @@ func TestTCPNeedsATokenOrLoopback(t *testing.T) {
 			l.Close()
 		}
 	}
-	l, err := ListenTCP(t.Context(), "127.0.0.1:0", false)
+	l, err := ListenTCP(t.Context(), "127.0.0.1:0", false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

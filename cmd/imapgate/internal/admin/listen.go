@@ -26,8 +26,12 @@ const socketMode = 0o660
 const dialTimeout = time.Second
 
 // ListenUnix listens on a unix socket that its owner and group may connect to. A
-// socket that a dead process left is replaced; one that is in use is an error.
-func ListenUnix(ctx context.Context, path string) (*Listener, error) {
+// socket that a dead process left is replaced; one that is in use is an error. open
+// is the socket if it is open already, nil otherwise.
+func ListenUnix(ctx context.Context, path string, open net.Listener) (*Listener, error) {
+	if open != nil {
+		return &Listener{Listener: open, Name: path, local: true}, nil
+	}
 	if err := removeStale(ctx, path); err != nil {
 		return nil, err
 	}
@@ -74,12 +78,15 @@ func removeStale(ctx context.Context, path string) error {
 }
 
 // ListenTCP listens on a TCP port. Unless callers must have a token, it has to be
-// on a loopback address.
-func ListenTCP(ctx context.Context, address string, token bool) (*Listener, error) {
-	var conf net.ListenConfig
-	l, err := conf.Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, listenError(address, err)
+// on a loopback address. open is the socket if it is open already, nil otherwise.
+func ListenTCP(ctx context.Context, address string, token bool, open net.Listener) (*Listener, error) {
+	l := open
+	if l == nil {
+		var conf net.ListenConfig
+		var err error
+		if l, err = conf.Listen(ctx, "tcp", address); err != nil {
+			return nil, listenError(address, err)
+		}
 	}
 	if at, err := netip.ParseAddrPort(l.Addr().String()); !token && (err != nil || !at.Addr().Unmap().IsLoopback()) {
 		_ = l.Close()

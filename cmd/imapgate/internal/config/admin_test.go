@@ -128,3 +128,17 @@ func TestTheSocketIsFoundInABrokenFile(t *testing.T) {
 		t.Errorf("no file: %v", err)
 	}
 }
+
+func TestDrainDelayIsAPartOfTheShutdown(t *testing.T) {
+	for text, want := range map[string]string{
+		"{timeout: 10s, drain_delay: 9s}":  "",
+		"{timeout: 10s, drain_delay: 10s}": "drain_delay 10s leaves nothing of shutdown.timeout 10s (raise shutdown.timeout too)",
+		"{drain_delay: 1m}":                "drain_delay 1m0s leaves nothing of shutdown.timeout 30s (raise shutdown.timeout too)",
+	} {
+		_, err := parse(t, base+"shutdown: "+text+"\n")
+		switch {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.HasSuffix(strings.Join(lines(t, err), "\n"), want)):
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}

@@ -18,6 +18,14 @@ func (p *Parsed) check() {
 	p.checkLogin()
 	p.checkHealth()
 	p.checkAdmin()
+	p.checkShutdown()
+}
+
+func (p *Parsed) checkShutdown() {
+	s := &p.Shutdown
+	if s.DrainDelay.V > 0 && s.DrainDelay.V >= s.Timeout.V {
+		p.fail(s.DrainDelay.Pos, "raise shutdown.timeout too", "drain_delay %s leaves nothing of shutdown.timeout %s", s.DrainDelay.V, s.Timeout.V)
+	}
 }
 
 // fail notes a mistake, unless the value could not be read in the first place.

@@ -44,7 +44,7 @@ type File struct {
 	Limits   Limits           `key:"limits" help:"What clients may take up."`
 	Health   Health           `key:"health" help:"How backends are watched."`
 
-	CloseSpread Value[time.Duration] `key:"close_spread" default:"30s" help:"Over how long many sessions are ended (of a dead backend, at the deadline of a drain), so that their clients do not come back all at once."`
+	CloseSpread Value[time.Duration] `key:"close_spread" default:"30s" help:"Over how long many sessions are ended (of a dead backend, at the deadline of a drain, when imapgate stops), so that their clients do not come back all at once."`
 
 	Admin    *Admin        `key:"admin" help:"The API for operators and monitoring, with metrics and a web page; absent: there is none, and most commands have nobody to talk to."`
 	StateDir Value[string] `key:"state_dir" as:"file" help:"The directory where changes of operators are kept, in overrides.json; absent: a restart forgets them."`
@@ -193,7 +193,9 @@ type Admin struct {
 // Shutdown is how serving ends.
 type Shutdown struct {
 	Pos     Pos
-	Timeout Value[time.Duration] `key:"timeout" default:"30s" help:"How long sessions may take to reach the end of a response, where they are told BYE."`
+	Timeout Value[time.Duration] `key:"timeout" default:"30s" help:"From the signal to the exit, in all. Sessions are told BYE at the end of a response, spread over close_spread or what is left of this time."`
+
+	DrainDelay Value[time.Duration] `key:"drain_delay" as:"interval" default:"0s" help:"How long clients are still accepted while /readyz already says no, for load balancers to notice; 0s: not at all."`
 }
 
 // Log is what is written to standard error.
