@@ -28,6 +28,7 @@ type Lease struct {
 	// Guarded by state.mu.
 	claimed   string // backend of a login under way, "" when there is none
 	committed string // backend of the session, "" when there is none
+	asking    bool   // a successor is being asked: it does not count the claim yet
 	ended     bool
 }
 
@@ -90,23 +91,45 @@ func (l *Lease) Held() <-chan struct{} { return l.held }
 // such users any more. The login is then to End this lease and Begin again, if it
 // is not sessions elsewhere that are in its way: see Evict.
 func (l *Lease) Claim(backend string) bool {
+	ok, successor := l.claim(backend)
+	if !ok || successor == nil {
+		return ok
+	}
+	ok = successor.Claim(l.placement.Key, backend)
+	s := l.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.asking = false
+	switch {
+	case l.claimed == backend && !ok:
+		s.unclaim(l)
+	case l.claimed != backend && ok: // ended meanwhile
+		successor.End(l.placement.Key, backend)
+		ok = false
+	}
+	return ok
+}
+
+// claim is Claim as far as this process is concerned. The claim is to be given up
+// if the successor, if any, refuses it.
+func (l *Lease) claim(backend string) (ok bool, ask Successor) {
 	s := l.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l.ended || l.committed != "" || !slices.Contains(l.placement.Backends, backend) {
-		return false
+		return false, nil
 	}
 	if l.claimed == backend {
-		return s.admits(l, backend)
+		return s.admits(l, backend), nil
 	}
-	s.unclaim(l)
+	s.release(l)
 	if !s.admits(l, backend) {
-		return false
+		return false, nil
 	}
 	at := s.logins[l.placement.Key]
 	s.logins[l.placement.Key] = login{backend, at.n + 1}
-	l.claimed = backend
-	return true
+	l.claimed, l.asking = backend, s.successor != nil
+	return true, s.successor
 }
 
 // Commit makes a session of a login that succeeded. The answer is false when the
@@ -140,8 +163,11 @@ func (l *Lease) End() {
 		return
 	}
 	l.ended = true
-	s.unclaim(l)
+	s.release(l)
 	if l.committed != "" {
+		if s.successor != nil {
+			s.successor.End(l.placement.Key, l.committed)
+		}
 		s.endSession(l.key, l.affinity)
 		s.notify(l.placement.Key, l.key)
 	}
@@ -151,6 +177,14 @@ func (l *Lease) End() {
 // logins between Claim and Commit. After a false Claim a login can wait for it,
 // while whoever serves the sessions ends them, and then End and Begin again.
 func (l *Lease) Evict() <-chan struct{} { return l.state.Gone(l.placement.Key) }
+
+// release takes the claim of a lease back, and tells a successor. mu is held.
+func (s *State) release(l *Lease) {
+	if l.claimed != "" && s.successor != nil && !l.asking {
+		s.successor.End(l.placement.Key, l.claimed)
+	}
+	s.unclaim(l)
+}
 
 // unclaim takes the claim of a lease back. mu is held.
 func (s *State) unclaim(l *Lease) {

@@ -65,6 +65,8 @@ type State struct {
 	timer    *time.Timer              // runs expire at the first of expiries; nil when there is none
 	version  uint64                   // counts changes of overrides
 
+	successor Successor // another process that has to know of logins here; nil: there is none
+
 	file overridesFile
 }
 
