@@ -131,6 +131,7 @@ func (c *conn) identify(a *attempt) *failure {
 		return rejected(resultInvalid, errors.New("empty name"))
 	}
 	a.route.key = c.cfg.Names.Key(a.route.user)
+	c.traceUser(a.route.key)
 	return nil
 }
 
@@ -247,6 +248,7 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (_ *backendC
 	}
 	defer func() { leave(fail) }()
 	began := time.Now()
+	c.traced().say("-", "connecting to "+b.Name)
 	stock := c.srv.stock(b)
 	if stock != nil {
 		if warm := stock.take(); warm != nil {
@@ -284,7 +286,9 @@ func (c *conn) loginAt(ctx context.Context, a *attempt, b *Backend) (_ *backendC
 // loginOn logs in through a connection, and closes it when that fails.
 func (c *conn) loginOn(ctx context.Context, a *attempt, bc *backendConn, began time.Time) (*backendConn, *failure) {
 	deadline, _ := ctx.Deadline()
+	bc.trace = c.traced()
 	fail := bc.login(c, a, deadline)
+	bc.trace = nil
 	if fail == nil && !bc.release() {
 		fail = unavailable("login/authenticate", "timeout", ctx.Err())
 	}

@@ -40,6 +40,7 @@ type backendConn struct {
 	in        *imap.Reader
 	responses imap.ResponseReader
 	caps      []string // before login; nil: not known
+	trace     *tracer  // of the client's connection, while it is logged in
 
 	leave func(*failure) // gives its place among the logins under way back
 
@@ -287,6 +288,9 @@ func (bc *backendConn) await(onContinuation func(imap.Response) error, tags ...s
 			bc.expect(time.Time{})
 		}
 		bc.answered = bc.answered || r.Kind != imap.Untagged
+		if bc.trace != nil {
+			bc.trace.say("B", maskResponse(r.Line, tags[0]))
+		}
 		switch {
 		case r.Kind == imap.Untagged:
 			untagged = append(untagged, r)

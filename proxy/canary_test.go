@@ -40,16 +40,17 @@ func (brokenTable) Begin(string) (*route.Lease, error) {
 	return nil, errors.New("lookup service is down")
 }
 
-// TestSecretsAppearNowhere sends a password or token that is found nowhere else
-// through every mechanism and every way to fail, and then looks for it in the log
-// at debug level and in what the client was told.
-func TestSecretsAppearNowhere(t *testing.T) {
+// canaryLogin is a way to say the canary.
+type canaryLogin struct {
+	name    string
+	command string
+	answers []string
+}
+
+// canaryLogins are all of them.
+func canaryLogins() []canaryLogin {
 	plain := b64("\x00alice\x00" + canary)
-	logins := []struct {
-		name    string
-		command string
-		answers []string
-	}{
+	return []canaryLogin{
 		{"login atom", "LOGIN alice " + canary, nil},
 		{"login quoted", `LOGIN "alice" "` + canary + `"`, nil},
 		{"login literal", fmt.Sprintf("LOGIN {5}\r\nalice {%d+}\r\n%s", len(canary), canary), []string{""}},
@@ -82,6 +83,14 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		{"over-long line", "LOGIN alice " + canary + strings.Repeat("x", 10<<10), nil},
 		{"over-long literal", "LOGIN alice {5000+}\r\n" + canary, nil},
 	}
+}
+
+// TestSecretsAppearNowhere sends a password or token that is found nowhere else
+// through every mechanism and every way to fail, and then looks for it in the log
+// at debug level, in what the client was told, and in a trace.
+func TestSecretsAppearNowhere(t *testing.T) {
+	plain := b64("\x00alice\x00" + canary)
+	logins := canaryLogins()
 	ways := []struct {
 		name    string
 		prepare func(*proxy.Config)
@@ -142,6 +151,7 @@ func TestSecretsAppearNowhere(t *testing.T) {
 					way.prepare(cfg)
 				}
 				g := newGate(t, cfg, proxy.Listener{TLS: proxy.TLSNone})
+				traced := watch(t, g)
 				private := newGate(t, cfg, proxy.Listener{TLS: proxy.TLSStartTLS, TLSConfig: &tls.Config{MinVersion: tls.VersionTLS12}})
 				if way.backend != nil {
 					g.network.Add("mail1", way.backend)
@@ -172,6 +182,10 @@ func TestSecretsAppearNowhere(t *testing.T) {
 				_ = c.nc.Close()
 				synctest.Wait()
 				_, _ = g.server.Close(), private.server.Close()
+				expectNoCanary(t, "the trace holds", traced.String())
+				if !strings.Contains(traced.String(), "C: ") {
+					t.Error("nothing was traced")
+				}
 				expectNoCanary(t, "the log holds", g.logs.String()+private.logs.String())
 				if !strings.Contains(g.logs.String(), "login") {
 					t.Error("nothing was logged")

@@ -44,6 +44,12 @@ type conn struct {
 	failed   int        // failed logins
 	state    string     // how far the connection came, for the log
 
+	// Likewise, for a trace.
+	trace    *tracer // nil: there is none
+	tag      string  // of the last command that was understood
+	received int     // octets of the client
+	consumed int     // of these, when taken was called last
+
 	mu          sync.Mutex
 	raw         net.Conn // the socket
 	interrupted bool     // by Shutdown: no deadline is moved any more
@@ -148,11 +154,16 @@ func (s clientSource) Read(p []byte) (int, error) {
 	if err := s.c.flush(); err != nil {
 		return 0, err
 	}
-	return s.c.nc.Read(p)
+	n, err := s.c.nc.Read(p)
+	s.c.received += n
+	return n, err
 }
 
 // say queues one line for the client.
 func (c *conn) say(line string) {
+	if t := c.traced(); t != nil {
+		t.say("S", maskResponse(line, c.tag))
+	}
 	c.out = append(append(c.out, line...), '\r', '\n')
 }
 

@@ -49,6 +49,7 @@ func (bc *backendConn) login(c *conn, a *attempt, deadline time.Time) *failure {
 		}
 		tag := newTag()
 		out = append(imap.AppendID([]byte(tag+" ID "), idPairs(&c.client)), "\r\n"...)
+		bc.trace.say("P", tag+" ID "+octets("octets", len(out)))
 		inFlight = append(inFlight, tag)
 		if bc.b.NoPipelining {
 			if _, err := bc.nc.Write(out); err != nil {
@@ -61,6 +62,9 @@ func (bc *backendConn) login(c *conn, a *attempt, deadline time.Time) *failure {
 		}
 	}
 	tag := newTag()
+	if bc.trace != nil {
+		bc.trace.say("P", maskLogin(tag, sc.line))
+	}
 	if err := bc.send(out, []byte(tag+" "), sc.line); err != nil {
 		return unavailable(state, "closed", err)
 	}
@@ -99,6 +103,7 @@ func (bc *backendConn) learnAfterLogin(r imap.Response) *failure {
 		return nil
 	}
 	tag := newTag()
+	bc.trace.say("P", tag+" CAPABILITY")
 	err := bc.send([]byte(tag + " CAPABILITY"))
 	var untagged []imap.Response
 	if err == nil {
@@ -156,6 +161,7 @@ const maxRounds = 4
 // next answers a continuation request of the backend.
 func (x *loginExchange) next(r imap.Response) error {
 	if len(x.script.answers) > 0 {
+		x.bc.trace.say("P", octets("response, octets", len(x.script.answers[0])))
 		return x.script.answer(x.bc)
 	}
 	if !x.script.relay || x.cancelled != nil || x.rounds == maxRounds {
@@ -176,6 +182,7 @@ func (x *loginExchange) next(r imap.Response) error {
 	switch {
 	case errors.As(err, &reply):
 		x.cancelled = reply
+		x.bc.trace.say("P", "*")
 		return x.bc.send([]byte("*"))
 	case err != nil:
 		x.client = err
@@ -183,6 +190,7 @@ func (x *loginExchange) next(r imap.Response) error {
 	}
 	encoded := base64.StdEncoding.AppendEncode(nil, response)
 	defer clear(encoded)
+	x.bc.trace.say("P", octets("response, octets", len(encoded)))
 	return x.bc.send(encoded)
 }
 

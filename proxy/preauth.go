@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -30,6 +31,11 @@ func (c *conn) readLogin(ctx context.Context) (*attempt, error) {
 		}
 		c.state = "command"
 		cmd, err := c.commands.ReadCommand()
+		if t := c.traced(); t != nil && (err == nil || !isEnd(err)) {
+			var text string
+			text, c.tag = maskCommand(cmd, c.taken())
+			t.say("C", text)
+		}
 		if err == nil {
 			var a *attempt
 			a, err = c.command(ctx, cmd)
@@ -107,6 +113,11 @@ func (c *conn) commandError(err error) error {
 		return err
 	}
 	return nil
+}
+
+// isEnd says whether an error is that of the connection, and not of a command.
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isTimeout(err)
 }
 
 // otherProtocol says whether the first word of a bad line is how an HTTP request

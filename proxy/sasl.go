@@ -72,6 +72,9 @@ func (c *conn) challenge(encoded string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if t := c.traced(); t != nil {
+		t.say("C", octets("response, octets", c.taken()))
+	}
 	if string(line) == "*" {
 		return nil, errCancelled
 	}

@@ -35,6 +35,7 @@ type Server struct {
 	stocks     atomic.Pointer[map[*Backend]*stock] // nil while nothing is served
 	handshakes turnstile
 	failures   failureLog
+	traces     traces
 	rejected   movingAverage // how long backends take to reject a login
 
 	wg sync.WaitGroup // connections, sessions, the watch on the backends
@@ -51,6 +52,7 @@ type Server struct {
 	sessions  map[*session]struct{}
 	entering  map[*entering]struct{}
 	watching  bool
+	idle      chan struct{} // closed when there is nobody any more; nil: nobody asks
 	closing   chan struct{} // closed by Shutdown and Close
 	closed    bool
 }
@@ -232,11 +234,25 @@ func (s *Server) addListener(base context.Context, l *Listener) bool {
 		return false
 	}
 	s.listeners[l] = struct{}{}
+	s.watchOnce(base)
+	return true
+}
+
+// watch begins to watch the backends, unless they are watched.
+func (s *Server) watch(base context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.watchOnce(base)
+	}
+}
+
+// watchOnce is watch. mu is held.
+func (s *Server) watchOnce(base context.Context) {
 	if !s.watching {
 		s.watching = true
 		s.wg.Go(func() { s.watchBackends(base) })
 	}
-	return true
 }
 
 func (s *Server) removeListener(l *Listener) {
@@ -250,6 +266,7 @@ func (s *Server) removeConn(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
+	s.noteIdle()
 }
 
 // addSession notes a spliced session, so that it can be ended. One that begins while
@@ -273,6 +290,7 @@ func (s *Server) removeSession(ss *session) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.sessions, ss)
+	s.noteIdle()
 }
 
 func (s *Server) isClosed() bool {

@@ -72,6 +72,7 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 		zap.String("backend_address", b.b.Address),
 		zap.String("route", a.route.place.Reason.String()),
 		zap.Duration("duration", time.Since(c.started)))...)
+	c.traced().say("-", "logged in at "+b.b.Name+": what follows is not traced")
 	c.liftDeadline() // the client is authenticated
 	c.srv.addSession(ss, b.entering)
 	return ss, nil
@@ -91,7 +92,13 @@ func (c *conn) sessionInfo(a *attempt, backend string) SessionInfo {
 func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
 	out := c.out
 	c.out = nil
-	line := func(s string) { out = append(append(out, s...), '\r', '\n') }
+	t := c.traced()
+	line := func(s string) {
+		out = append(append(out, s...), '\r', '\n')
+		if t != nil {
+			t.say("S", maskResponse(s, a.tag))
+		}
+	}
 	for _, u := range b.untagged {
 		line(u)
 	}

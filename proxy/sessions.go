@@ -22,6 +22,8 @@ type SessionInfo struct {
 	FromClient, FromBackend int64
 	// Ending says why the session is being ended, "" while it is not.
 	Ending string
+	// PID is the process that has the session, 0 for this one.
+	PID int
 }
 
 // Sessions returns the sessions there are, oldest first.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 
 	"go.uber.org/zap"
@@ -19,6 +20,7 @@ type adminServer struct {
 	listeners []*admin.Listener
 	log       *zap.Logger
 	cancel    context.CancelFunc
+	keep      bool // the socket's file is somebody else's to remove
 	serving   sync.WaitGroup
 }
 
@@ -28,7 +30,7 @@ func (a *app) openAdmin(ctx context.Context, l *loaded, in *inherited) (*adminSe
 	s := &adminServer{log: a.log.Named("admin"), cancel: func() {}}
 	var err error
 	s.server, err = admin.New(admin.Options{
-		Proxy: a.server, Site: adminSite{a}, Metrics: a.metrics, History: a.history, Log: s.log,
+		Proxy: a.whole(), Site: adminSite{a}, Metrics: a.metrics, History: a.history, Log: s.log,
 		Build:  admin.Build{Version: b.Version, Revision: b.Revision, Go: b.Go, Platform: b.Platform},
 		Config: a.path, OverridesFile: l.conf.OverridesPath(),
 	})
@@ -45,13 +47,15 @@ func (a *app) openAdmin(ctx context.Context, l *loaded, in *inherited) (*adminSe
 		return nil
 	}
 	if path := l.conf.SocketPath(); path != "" {
-		listener, err := admin.ListenUnix(ctx, path, in.take(path, "unix", path))
+		there := in.take(adminUnix, "unix", path)
+		s.keep = there != nil && in.keep
+		listener, err := admin.ListenUnix(ctx, path, there)
 		if err := open(l.conf.Admin.Socket.Pos, listener, err); err != nil {
 			return nil, err
 		}
 	}
 	if address := l.conf.AdminAddress(); address != "" {
-		listener, err := admin.ListenTCP(ctx, address, l.tokens != nil, in.take("admin "+address, "tcp", address))
+		listener, err := admin.ListenTCP(ctx, address, l.tokens != nil, in.take(adminTCP, "tcp", address))
 		if err := open(l.conf.Admin.HTTP.Pos, listener, err); err != nil {
 			return nil, err
 		}
@@ -59,7 +63,30 @@ func (a *app) openAdmin(ctx context.Context, l *loaded, in *inherited) (*adminSe
 	return s, nil
 }
 
-// close closes listeners that are not served.
+// What the API's sockets are called when they are handed over: an upgrade keeps
+// them, as a reload does, whatever the configuration says by then.
+const (
+	adminUnix = "admin.socket"
+	adminTCP  = "admin.http"
+)
+
+func adminSocketName(l *admin.Listener) string {
+	if l.Local() {
+		return adminUnix
+	}
+	return adminTCP
+}
+
+// leave leaves the sockets to the new process. Requests that have come are answered
+// until stop.
+func (s *adminServer) leave() {
+	for _, l := range s.listeners {
+		l.KeepSocket(true)
+	}
+	s.close()
+}
+
+// close closes the listeners.
 func (s *adminServer) close() {
 	for _, l := range s.listeners {
 		_ = l.Close()
@@ -69,6 +96,9 @@ func (s *adminServer) close() {
 // serve serves until stop. Without listeners, deadlines of drains are all there is
 // to do.
 func (s *adminServer) serve(ctx context.Context) {
+	for _, l := range s.listeners {
+		l.KeepSocket(s.keep)
+	}
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	s.serving.Go(func() {
 		if err := s.server.Serve(ctx, s.listeners...); err != nil {
@@ -129,6 +159,51 @@ func (s adminSite) Reload(ctx context.Context, o admin.ReloadOptions) (admin.Rel
 		return admin.Reload{}, ctx.Err()
 	}
 }
+
+// Upgrade asks for an upgrade, and waits until it is over.
+func (s adminSite) Upgrade(ctx context.Context, o admin.UpgradeOptions) (admin.Upgraded, error) {
+	done := make(chan upgradeResult, 1)
+	select {
+	case s.a.upgrades <- upgradeRequest{by: o.By, done: done}:
+	case <-s.a.stopping:
+		return admin.Upgraded{}, errStopping
+	case <-ctx.Done():
+		return admin.Upgraded{}, ctx.Err()
+	}
+	var err error
+	select {
+	case r := <-done:
+		return r.upgrade, r.err
+	case <-s.a.stopping:
+		err = errStopping
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	select {
+	case r := <-done: // which comes before the API stops here
+		return r.upgrade, r.err
+	default:
+		return admin.Upgraded{}, err
+	}
+}
+
+// NewProgram says whether an upgrade would start another program than the one that
+// runs.
+func (s adminSite) NewProgram() bool {
+	path, err := executable()
+	if err != nil {
+		return true // the upgrade will tell
+	}
+	next, err := os.Stat(path)
+	if err != nil {
+		return true
+	}
+	running, err := os.Stat("/proc/self/exe")
+	return err != nil || !os.SameFile(next, running)
+}
+
+// Older implements [admin.Site].
+func (s adminSite) Older() *admin.OlderProcess { return s.a.older.describe() }
 
 // Compare loads a table beside the one in force, and compares the two.
 func (s adminSite) Compare(ctx context.Context, c admin.Candidate) (route.Diff, error) {

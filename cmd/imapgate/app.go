@@ -4,14 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/zap"
 
 	"imapgate/cmd/imapgate/internal/admin"
@@ -32,9 +28,11 @@ type app struct {
 	metrics  *admin.Metrics
 	history  *admin.History
 	admin    *adminServer
-	failed   chan error         // a listener that ended by itself
-	requests chan reloadRequest // reloads that people ask for
-	stopping chan struct{}      // closed when no reload will happen any more
+	older    *predecessor        // the process that this one took over from; nil: there was none
+	failed   chan error          // a listener that ended by itself
+	requests chan reloadRequest  // reloads that people ask for
+	upgrades chan upgradeRequest // upgrades likewise
+	stopping chan struct{}       // closed when neither will happen any more
 
 	certificates atomic.Pointer[tlsconf.Files] // those in force
 	tickets      tlsconf.Tickets
@@ -50,11 +48,12 @@ type app struct {
 }
 
 // startApp loads the configuration at path, opens those of its listeners that
-// are not among the sockets in, and serves.
-func startApp(ctx context.Context, path string, in *inherited, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
+// are not among the sockets in, takes over from an older process, if there is one,
+// and serves.
+func startApp(ctx context.Context, path string, older *predecessor, in *inherited, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
 	a := &app{
-		path: path, metrics: admin.NewMetrics(), history: new(admin.History),
-		failed: make(chan error, 1), requests: make(chan reloadRequest), stopping: make(chan struct{}),
+		path: path, metrics: admin.NewMetrics(), history: new(admin.History), older: older,
+		failed: make(chan error, 1), requests: make(chan reloadRequest), upgrades: make(chan upgradeRequest), stopping: make(chan struct{}),
 		sockets: make(map[string]*socket),
 	}
 	began := time.Now()
@@ -69,13 +68,20 @@ func startApp(ctx context.Context, path string, in *inherited, newLog func(*conf
 	}
 	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{Logger: a.log.Named("proxy"), Metrics: a.metrics})
 	if err == nil {
-		err = a.restore(l)
+		a.admin, err = a.openAdmin(ctx, l, in)
 	}
 	if err == nil {
-		a.admin, err = a.openAdmin(ctx, l, in)
+		err = older.takeOver(ctx, a, l)
+	}
+	if err == nil {
+		err = a.restore(l)
 	}
 	if err != nil {
 		closeAll(opened)
+		if a.admin != nil {
+			a.admin.close()
+		}
+		_ = a.server.Close()
 		return nil, err
 	}
 	a.log.Info("starting", zap.String("version", build().Version), zap.String("config", path))
@@ -92,6 +98,7 @@ func startApp(ctx context.Context, path string, in *inherited, newLog func(*conf
 	a.watch(ctx)
 	a.history.Add(admin.NewReload(admin.ReloadedConfiguration, "start", began, l.routing.Table.Stats().Rows, nil))
 	a.admin.serve(ctx)
+	older.serving()
 	return a, nil
 }
 
@@ -193,58 +200,4 @@ func (a *app) watch(ctx context.Context) {
 			log.Error("table files are not watched, send SIGHUP after changes", zap.Error(err))
 		}
 	})
-}
-
-// run serves until a signal other than SIGHUP comes, or ctx ends. SIGHUP
-// reloads.
-func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
-	var preparing sync.WaitGroup
-	defer preparing.Wait()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-
-	prepared := make(chan prepared, 1)
-	var waiting, underway []reloadRequest // those that a reload answers, all at once
-	prepare := func() {
-		a.notifyReloading()
-		underway, waiting = waiting, nil
-		inForce, force := a.inForce.routing, slices.ContainsFunc(underway, func(r reloadRequest) bool { return r.force })
-		preparing.Go(func() { prepared <- a.prepare(ctx, inForce, force) })
-	}
-	// What changed since a reload began counts too: a request that comes meanwhile
-	// is one more reload.
-	request := func(r reloadRequest) {
-		if waiting = append(waiting, r); underway == nil {
-			prepare()
-		}
-	}
-	watchdog := a.watchdog()
-	defer watchdog.Stop()
-	a.notify(daemon.SdNotifyReady)
-	for {
-		select {
-		case <-ctx.Done():
-			return a.shutdown(ctx, signals)
-		case sig := <-signals:
-			if sig != syscall.SIGHUP {
-				a.log.Info("shutting down", zap.Stringer("signal", sig))
-				return a.shutdown(ctx, signals)
-			}
-			request(reloadRequest{by: sigHUP})
-		case r := <-a.requests:
-			request(r)
-		case p := <-prepared:
-			a.finish(underway, p.began, a.apply(ctx, p))
-			a.notify(daemon.SdNotifyReady)
-			underway = nil
-			if len(waiting) > 0 {
-				prepare()
-			}
-		case <-watchdog.C:
-			a.keepAlive()
-		case err := <-a.failed:
-			a.close()
-			return err
-		}
-	}
 }

@@ -27,7 +27,13 @@ type process struct {
 // startProcess runs a command line, and kills it with the test if it still runs.
 func startProcess(t *testing.T, args ...string) *process {
 	t.Helper()
-	return startCommand(t, exec.Command(os.Args[0], args...))
+	return startProgram(t, os.Args[0], args...)
+}
+
+// startProgram is startProcess with another name of this test binary.
+func startProgram(t *testing.T, path string, args ...string) *process {
+	t.Helper()
+	return startCommand(t, exec.Command(path, args...))
 }
 
 // startCommand starts a command that becomes imapgate.
@@ -57,6 +63,14 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 			_ = cmd.Wait()
 		}
 		if t.Failed() {
+			for more := true; more; { // what has come by now
+				select {
+				case line, ok := <-p.lines:
+					p.seen, more = append(p.seen, line), ok
+				default:
+					more = false
+				}
+			}
 			t.Logf("the log:\n%s", strings.Join(p.seen, "\n"))
 		}
 	})

@@ -30,7 +30,7 @@ is a mistake too, unless --force says that it is meant.`,
 			return err
 		}
 		return ask.print(cmd, out, func(p *printer) {
-			took := time.Duration(out.TookSeconds * float64(time.Second)).Round(time.Millisecond)
+			took := seconds(out.TookSeconds).Round(time.Millisecond)
 			p.printf("reloaded in %s; the table has %s\n", took, count(out.Rows, "row"))
 		})
 	})

@@ -52,9 +52,9 @@ Exit codes:
 		commands  []*cobra.Command
 	}{
 		{"serve", "Serving:", []*cobra.Command{newServe(), newCheck(), newDemo(), newTicketKey()}},
-		{"ask", "Asking a running imapgate:", []*cobra.Command{newStatus(), newBackends(), newWho(), newLookup(), newDiff(), newCert()}},
+		{"ask", "Asking a running imapgate:", []*cobra.Command{newStatus(), newBackends(), newWho(), newTrace(), newLookup(), newDiff(), newCert()}},
 		{"change", "Changing it:", []*cobra.Command{
-			newDrain(), newMaint(), newReady(), newWeight(), newMove(), newPin(), newUnpin(), newHold(), newRelease(), newKick(), newReload(),
+			newDrain(), newMaint(), newReady(), newWeight(), newMove(), newPin(), newUnpin(), newHold(), newRelease(), newKick(), newReload(), newUpgrade(),
 		}},
 	} {
 		root.AddGroup(&cobra.Group{ID: group.id, Title: group.title})

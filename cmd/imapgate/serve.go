@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -26,6 +27,7 @@ again by themselves when their files change. Signals do the rest:
   SIGHUP           read everything again: the configuration, tables, certificates;
                    sessions stay, listeners are opened and closed as needed, and
                    a mistake anywhere leaves all as it was and is logged
+  SIGUSR2          go on as a new process, as "imapgate upgrade" does
   SIGTERM, SIGINT  stop: /readyz says no at once, after shutdown.drain_delay no
                    client is accepted any more, and clients are told BYE, sessions
                    between two responses and spread over close_spread, all within
@@ -52,18 +54,22 @@ Logs go to standard error, for people on a terminal and else as JSON.`,
 func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*app)) error {
 	// Before anything is opened, so that no signal is lost on the way.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, syscall.SIGHUP, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
-	in, err := activated()
+	older, in, err := inherit()
 	if err != nil {
 		return err
 	}
-	a, err := startApp(ctx, path, in, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
+	a, err := startApp(ctx, path, older, in, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
+		if err := older.takeStderr(); err != nil { // before it is asked whether it is a terminal
+			_, _ = fmt.Fprintf(stderr, "imapgate: %v\n", err)
+		}
 		return newLogger(conf, stderr)
 	})
 	if err != nil {
 		in.close()
+		older.failed(err)
 		return err
 	}
 	if ready != nil {

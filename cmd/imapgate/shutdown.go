@@ -20,38 +20,51 @@ const sameSignal = 100 * time.Millisecond
 // spread over close_spread; all of that ends with shutdown.timeout. A signal
 // meanwhile ends it at once.
 func (a *app) shutdown(ctx context.Context, signals <-chan os.Signal) error {
-	began := time.Now()
 	a.notify(daemon.SdNotifyStopping)
 	close(a.stopping)
 	a.unwatch()
+	watchdog := a.watchdog()
+	defer watchdog.Stop()
 	conf := &a.inForce.conf.Shutdown
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), conf.Timeout.V)
+	return a.end(ctx, ending{signals: signals, timeout: conf.Timeout.V, delay: conf.DrainDelay.V, keepAlive: watchdog.C})
+}
+
+// ending is how all that is left ends.
+type ending struct {
+	signals   <-chan os.Signal
+	timeout   time.Duration    // in all
+	delay     time.Duration    // in which clients are still accepted
+	keepAlive <-chan time.Time // nil: nobody wants to know
+}
+
+// end ends all that is left.
+func (a *app) end(ctx context.Context, e ending) error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.timeout)
 	defer cancel()
 	a.server.Drain()
 	done := make(chan error, 1)
 	a.serving.Go(func() {
-		a.awaitDrainDelay(ctx, conf.DrainDelay.V)
+		a.awaitDrainDelay(ctx, e.delay)
 		done <- a.server.Shutdown(ctx)
 	})
-	watchdog := a.watchdog()
-	defer watchdog.Stop()
 	for {
 		select {
 		case err := <-done:
 			a.close()
 			if err != nil {
-				a.log.Warn("sessions were closed at the end of shutdown.timeout", zap.Duration("timeout", conf.Timeout.V))
+				a.log.Warn("sessions were closed at the end of the timeout", zap.Duration("timeout", e.timeout))
 			}
 			a.log.Info("shut down")
 			return nil
-		case sig := <-signals:
+		case sig := <-e.signals:
 			if sig == syscall.SIGHUP || sig == syscall.SIGUSR2 || time.Since(began) < sameSignal {
 				continue
 			}
 			cancel()
 			a.close()
 			return &exitError{exitFailed, fmt.Errorf("ended at once by a second signal (%s)", sig)}
-		case <-watchdog.C:
+		case <-e.keepAlive:
 			a.keepAlive()
 		}
 	}
@@ -79,4 +92,5 @@ func (a *app) close() {
 	a.serving.Wait()
 	a.watching.Wait()
 	a.admin.stop()
+	a.older.close()
 }

@@ -13,7 +13,10 @@ import (
 
 // inherited are listening sockets that this process has not opened itself. The
 // nil pointer has none. It is owned by the goroutine that starts the app.
-type inherited struct{ list []inheritedSocket }
+type inherited struct {
+	list []inheritedSocket
+	keep bool // the files of unix sockets are somebody else's to remove
+}
 
 // inheritedSocket is one of them.
 type inheritedSocket struct {
@@ -24,7 +27,7 @@ type inheritedSocket struct {
 // activated returns the sockets that the service manager has opened. See
 // sd_listen_fds(3).
 func activated() (*inherited, error) {
-	in := new(inherited)
+	in := &inherited{keep: true}
 	for _, f := range activation.Files(true) {
 		if err := in.add("", f); err != nil {
 			in.close()

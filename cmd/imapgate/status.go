@@ -56,7 +56,7 @@ func (f *fullStatus) print(p *printer) {
 		ready = cell{text: "no: " + visible(strings.Join(s.Missing, ", ")), colour: red}
 	}
 	table := fmt.Sprintf("%s, %s, loaded %s", count(s.Table.Users, "user"), count(s.Table.Domains, "domain"), ago(s.Now, s.Table.LoadedAt))
-	p.table(
+	rows := [][]cell{
 		field("config", s.Config),
 		[]cell{{text: "ready", colour: faint}, ready},
 		field("listeners", strings.Join(s.Listeners, ", ")),
@@ -66,7 +66,11 @@ func (f *fullStatus) print(p *printer) {
 		field("table", table),
 		field("changes", changesKept(s.Overrides)),
 		lastReload(s.Now, s.Reload),
-	)
+	}
+	if o := s.Older; o != nil {
+		rows = append(rows, field("old process", fmt.Sprintf("%d (%s) keeps %s of these from before the upgrade", o.PID, visible(o.Version), count(o.Sessions, "session"))))
+	}
+	p.table(rows...)
 	if s.Overrides.Error != "" {
 		p.printf("%s\n", p.paint("not saved: "+visible(s.Overrides.Error), red))
 	}

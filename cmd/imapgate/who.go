@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -91,16 +92,19 @@ func printSessions(p *printer, answer *admin.Sessions) {
 	}
 	rows := [][]cell{header("USER", "BACKEND", "FROM", "TLS", ">SINCE", ">IN", ">OUT", "")}
 	for _, s := range answer.Sessions {
-		ending := ""
+		var notes []string
 		if s.Ending != "" {
-			ending = "ending"
+			notes = append(notes, "ending")
+		}
+		if s.PID != 0 {
+			notes = append(notes, fmt.Sprintf("pid %d", s.PID))
 		}
 		rows = append(rows, []cell{
 			text(s.User), text(s.Backend), text(s.IP), text(or(strings.TrimPrefix(s.TLS, "TLS "), "-")),
 			{text: age(answer.Now.Sub(s.Since)), right: true},
 			{text: size(s.BytesFromClient), right: true},
 			{text: size(s.BytesFromBackend), right: true},
-			{text: ending, colour: yellow},
+			{text: strings.Join(notes, ", "), colour: yellow},
 		})
 	}
 	p.table(rows...)

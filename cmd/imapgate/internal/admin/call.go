@@ -110,16 +110,30 @@ func (s *Server) serve(e endpoint, w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
 	c := &call{Request: r, by: s.who(r)}
-	err := c.checkQuery(e.query)
-	var out any
-	if err == nil {
-		out, err = e.serve(s, c)
-	}
+	out, err := s.answer(e, c)
 	if err != nil {
 		s.fail(w, r, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// answer does what a request asks for.
+func (s *Server) answer(e endpoint, c *call) (any, error) {
+	if e.local && !isLocal(c.Request) {
+		return nil, errNotLocal
+	}
+	if err := c.checkQuery(e.query); err != nil {
+		return nil, err
+	}
+	if e.changes {
+		done, err := s.changing()
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+	}
+	return e.serve(s, c)
 }
 
 // fail answers a request that did not succeed.

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -117,13 +118,47 @@ func (c *Client) Upload(ctx context.Context, path string, query url.Values, text
 	return c.do(ctx, http.MethodPost, path+"?"+query.Encode(), "text/plain", text, out)
 }
 
+// Stream asks for what is at a path, and calls each with the lines of the answer as
+// they come.
+func (c *Client) Stream(ctx context.Context, path string, query url.Values, each func(line []byte) error) error {
+	response, err := c.ask(ctx, http.MethodGet, path+"?"+query.Encode(), "", nil)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	for lines := bufio.NewScanner(response.Body); ; {
+		if !lines.Scan() {
+			if err := lines.Err(); err != nil && ctx.Err() == nil {
+				return fmt.Errorf("read the answer of imapgate at %s: %w", c.socket, err)
+			}
+			return nil
+		}
+		if err := each(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+}
+
 // maxAnswer bounds an answer: a million sessions are a few hundred MiB.
 const maxAnswer = 1 << 30
 
 func (c *Client) do(ctx context.Context, method, path, kind string, body io.Reader, out any) error {
-	r, err := http.NewRequestWithContext(ctx, method, "http://imapgate"+path, body)
+	response, err := c.ask(ctx, method, path, kind, body)
 	if err != nil {
 		return err
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read the answer of imapgate at %s: %w", c.socket, err)
+	}
+	return nil
+}
+
+// ask sends a request, and returns an answer that is no failure.
+func (c *Client) ask(ctx context.Context, method, path, kind string, body io.Reader) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://imapgate"+path, body)
+	if err != nil {
+		return nil, err
 	}
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
@@ -133,24 +168,20 @@ func (c *Client) do(ctx context.Context, method, path, kind string, body io.Read
 	}
 	response, err := c.http.Do(r)
 	if unreachable, ok := errors.AsType[*UnreachableError](err); ok {
-		return unreachable // without the words of the HTTP client
+		return nil, unreachable // without the words of the HTTP client
 	}
 	if err != nil {
-		return fmt.Errorf("ask imapgate at %s: %w", c.socket, plain(err))
+		return nil, fmt.Errorf("ask imapgate at %s: %w", c.socket, plain(err))
+	}
+	if response.StatusCode == http.StatusOK {
+		return response, nil
 	}
 	defer response.Body.Close()
-	d := json.NewDecoder(io.LimitReader(response.Body, maxAnswer))
-	if response.StatusCode != http.StatusOK {
-		fail := &ResponseError{Code: response.StatusCode}
-		if err := d.Decode(&fail.Failure); err != nil || fail.Failure.Error == "" {
-			fail.Failure = Failure{Error: "imapgate answers " + response.Status}
-		}
-		return fail
+	fail := &ResponseError{Code: response.StatusCode}
+	if err := json.NewDecoder(io.LimitReader(response.Body, maxAnswer)).Decode(&fail.Failure); err != nil || fail.Failure.Error == "" {
+		fail.Failure = Failure{Error: "imapgate answers " + response.Status}
 	}
-	if err := d.Decode(out); err != nil {
-		return fmt.Errorf("read the answer of imapgate at %s: %w", c.socket, err)
-	}
-	return nil
+	return nil, fail
 }
 
 // plain returns the cause of an error of the HTTP client.

@@ -12,6 +12,8 @@ type endpoint struct {
 	query        []string     // parameters that it knows
 	in, out      reflect.Type // in is nil without a body
 	long         bool         // may take as long as it needs
+	local        bool         // only by the unix socket
+	changes      bool         // what a new process has to know of
 	serve        func(*Server, *call) (any, error)
 }
 
@@ -27,19 +29,20 @@ func endpoints() []endpoint {
 		get("/v1/certificates", (*Server).certificates),
 		get("/v1/reloads", (*Server).reloads),
 
-		post("/v1/backends/{name}/drain", (*Server).drain),
-		post("/v1/backends/{name}/maint", (*Server).maint),
-		post("/v1/backends/{name}/ready", (*Server).ready),
-		post("/v1/backends/{name}/weight", (*Server).weight),
+		change("/v1/backends/{name}/drain", (*Server).drain),
+		change("/v1/backends/{name}/maint", (*Server).maint),
+		change("/v1/backends/{name}/ready", (*Server).ready),
+		change("/v1/backends/{name}/weight", (*Server).weight),
 
-		post("/v1/users/{user}/pin", (*Server).pin),
-		post("/v1/users/{user}/unpin", (*Server).unpin),
-		post("/v1/users/{user}/hold", (*Server).hold),
-		post("/v1/users/{user}/release", (*Server).release),
-		long(post("/v1/users/{user}/move", (*Server).move)),
+		change("/v1/users/{user}/pin", (*Server).pin),
+		change("/v1/users/{user}/unpin", (*Server).unpin),
+		change("/v1/users/{user}/hold", (*Server).hold),
+		change("/v1/users/{user}/release", (*Server).release),
+		long(change("/v1/users/{user}/move", (*Server).move)),
 
 		long(post("/v1/kick", (*Server).kick)),
 		long(post("/v1/reload", (*Server).reload)),
+		long(local(post("/v1/upgrade", (*Server).upgrade))),
 		long(upload("/v1/diff", (*Server).diff, "name", "replaces", "limit")),
 	}
 }
@@ -52,7 +55,20 @@ func get[Out any](path string, serve func(*Server, *call) (*Out, error), query .
 	}
 }
 
-// post is an endpoint that changes something.
+// change is an endpoint that changes what outlives this process.
+func change[In, Out any](path string, serve func(*Server, *call, *In) (*Out, error)) endpoint {
+	e := post(path, serve)
+	e.changes = true
+	return e
+}
+
+// local says that an endpoint is only for who may use the unix socket.
+func local(e endpoint) endpoint {
+	e.local = true
+	return e
+}
+
+// post is an endpoint that does something.
 func post[In, Out any](path string, serve func(*Server, *call, *In) (*Out, error)) endpoint {
 	return endpoint{
 		method: http.MethodPost, path: path, in: reflect.TypeFor[In](), out: reflect.TypeFor[Out](),

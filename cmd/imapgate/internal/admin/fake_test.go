@@ -54,7 +54,11 @@ type fake struct {
 	logins    map[string]proxy.LoginLoad
 	listening []string
 
-	reload func(context.Context, ReloadOptions) (Reload, error)
+	reload  func(context.Context, ReloadOptions) (Reload, error)
+	upgrade func(context.Context, UpgradeOptions) (Upgraded, error)
+	older   *OlderProcess
+
+	newProgram bool
 }
 
 type fakeSession struct {
@@ -157,6 +161,15 @@ func (p fakeProxy) Draining() bool { return p.f.draining }
 
 func (p fakeProxy) Logins() map[string]proxy.LoginLoad { return p.f.logins }
 
+// Trace shows one line, and then nothing until ctx ends.
+func (p fakeProxy) Trace(ctx context.Context, o proxy.TraceOptions, show func(proxy.TraceLine) error) error {
+	err := show(proxy.TraceLine{
+		At: time.Now(), Session: "S1", Remote: netip.MustParseAddrPort("192.0.2.1:7"), User: o.User, Who: "C", Text: fmt.Sprintf("a1 NOOP %v", o.Network),
+	})
+	<-ctx.Done()
+	return err
+}
+
 type fakeSite struct{ f *fake }
 
 func (s fakeSite) InForce() InForce {
@@ -166,6 +179,14 @@ func (s fakeSite) InForce() InForce {
 func (s fakeSite) Reload(ctx context.Context, o ReloadOptions) (Reload, error) {
 	return s.f.reload(ctx, o)
 }
+
+func (s fakeSite) Upgrade(ctx context.Context, o UpgradeOptions) (Upgraded, error) {
+	return s.f.upgrade(ctx, o)
+}
+
+func (s fakeSite) NewProgram() bool { return s.f.newProgram }
+
+func (s fakeSite) Older() *OlderProcess { return s.f.older }
 
 func (s fakeSite) Compare(_ context.Context, c Candidate) (route.Diff, error) {
 	rows, err := route.Parse(c.Name, c.Rows)

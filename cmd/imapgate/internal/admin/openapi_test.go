@@ -124,8 +124,10 @@ func TestTheDescriptionHasEveryOperationAndNoOther(t *testing.T) {
 		served[e.method+" "+e.path] = fmt.Sprintf("%s; in: %s; out: 200 application/json %s", strings.Join(params, ", "), in, e.out.Name())
 	}
 	for path := range newFake(t).others() {
-		out := " 200 text/plain string"
+		out, params := " 200 text/plain string", ""
 		switch path {
+		case "/v1/trace":
+			out, params = " 200 application/x-ndjson TraceLine", "query ip, query seconds, query user"
 		case "/v1/events":
 			out = " 200 text/event-stream Event"
 		case "/v1/openapi.yaml":
@@ -133,7 +135,7 @@ func TestTheDescriptionHasEveryOperationAndNoOther(t *testing.T) {
 		case "/readyz":
 			out += " 503 text/plain string"
 		}
-		served["GET "+path] = "; in: ; out:" + out
+		served["GET "+path] = params + "; in: ; out:" + out
 	}
 	if diff := cmp.Diff(served, described); diff != "" {
 		t.Errorf("served and described differ (-served +described):\n%s", diff)
@@ -165,6 +167,7 @@ func TestTheDescriptionHasEveryFieldAndNoOther(t *testing.T) {
 		}
 	}
 	collect(reflect.TypeFor[Event]())
+	collect(reflect.TypeFor[TraceLine]())
 	collect(reflect.TypeFor[Failure]())
 
 	if diff := cmp.Diff(slices.Sorted(maps.Keys(types)), slices.Sorted(maps.Keys(d.Components.Schemas))); diff != "" {

@@ -49,8 +49,12 @@ type Server struct {
 	moving  map[string]struct{} // users of moves under way
 	leaving map[string]*leaving // backends that sessions are ended of
 	closed  bool
+	changes int           // requests under way that change something
+	frozen  bool          // a new process is taking over
+	settled chan struct{} // closed when changes is 0; nil: nobody waits
 
 	watchers atomic.Int32 // requests for events
+	tracers  atomic.Int32 // requests for traces
 	viewMu   sync.Mutex
 	view     view
 }
@@ -78,7 +82,7 @@ func New(o Options) (*Server, error) {
 			profile(w, r)
 		})
 	}
-	s.local = s.guard(local)
+	s.local = s.guard(markLocal(local))
 	s.remote = s.guard(s.checkHost(s.authenticate(mux)))
 	return s, nil
 }
@@ -116,6 +120,7 @@ func (s *Server) routes() (*http.ServeMux, error) {
 func (s *Server) others() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/v1/events":       http.HandlerFunc(s.events),
+		"/v1/trace":        http.HandlerFunc(s.trace),
 		"/v1/openapi.yaml": http.HandlerFunc(serveOpenAPI),
 		"/healthz":         http.HandlerFunc(s.healthz),
 		"/readyz":          http.HandlerFunc(s.readyz),
@@ -140,6 +145,7 @@ const (
 func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 	requests, cancel := context.WithCancel(ctx)
 	defer cancel()
+	var open connections
 	servers := make([]*http.Server, 0, len(listeners))
 	failed := make(chan error, len(listeners))
 	for _, l := range listeners {
@@ -155,11 +161,12 @@ func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 			ErrorLog:          errorLog,
 			BaseContext:       func(net.Listener) context.Context { return requests },
 			ConnContext:       withPeer,
+			ConnState:         open.note,
 		}
 		servers = append(servers, server)
 		s.log.Info("admin API", zap.Stringer("address", l.Addr()))
 		s.wg.Go(func() {
-			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 				failed <- err
 			}
 		})
@@ -172,6 +179,13 @@ func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 	}
 	cancel()
 	s.stopLeaving()
+	for i, server := range servers {
+		_ = listeners[i].Close()
+		server.SetKeepAlivesEnabled(false)
+	}
+	// Shutdown would close connections that were accepted a moment ago, whatever
+	// they ask for, and after an upgrade there is always somebody who asks.
+	open.wait(shutdownTimeout)
 	for _, server := range servers {
 		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 		if server.Shutdown(shutdown) != nil {
@@ -183,12 +197,72 @@ func (s *Server) Serve(ctx context.Context, listeners ...*Listener) error {
 	return err
 }
 
+// connections are those with a request that is not answered, or about to come. The
+// zero value is ready to use.
+type connections struct {
+	mu   sync.Mutex
+	busy map[net.Conn]struct{}
+	none chan struct{} // closed when there is none; nil: nobody waits
+}
+
+// note is an [http.Server]'s ConnState.
+func (c *connections) note(conn net.Conn, state http.ConnState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch state {
+	case http.StateNew, http.StateActive:
+		if c.busy == nil {
+			c.busy = make(map[net.Conn]struct{})
+		}
+		c.busy[conn] = struct{}{}
+	case http.StateIdle, http.StateHijacked, http.StateClosed:
+		delete(c.busy, conn)
+	}
+	if len(c.busy) == 0 && c.none != nil {
+		close(c.none)
+		c.none = nil
+	}
+}
+
+// wait waits until there is none, and no longer than limit.
+func (c *connections) wait(limit time.Duration) {
+	c.mu.Lock()
+	none := make(chan struct{})
+	if len(c.busy) == 0 {
+		close(none)
+	} else {
+		c.none = none
+	}
+	c.mu.Unlock()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-none:
+	case <-t.C:
+	}
+}
+
 func (s *Server) handler(l *Listener) http.Handler {
 	if l.local {
 		return s.local
 	}
 	return s.remote
 }
+
+// localKey is the key, in the context of a request, of whether it came by the unix
+// socket.
+type localKey struct{}
+
+func markLocal(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), localKey{}, true)))
+	})
+}
+
+// errNotLocal answers requests that only the unix socket takes.
+var errNotLocal = &apiError{code: http.StatusForbidden, text: "only for who may use the unix socket"}
+
+func isLocal(r *http.Request) bool { return r.Context().Value(localKey{}) != nil }
 
 // guard bounds the time of a request, and refuses what a browser sends at the
 // bidding of another site.

@@ -138,7 +138,7 @@ func newSession(i proxy.SessionInfo) Session {
 	return Session{
 		ID: i.ID, User: i.User, Backend: i.Backend, Listener: i.Listener, Mechanism: i.Mechanism, TLS: i.TLS,
 		IP: i.Remote.Addr().Unmap().String(), Port: int(i.Remote.Port()), Since: i.Since.UTC(),
-		BytesFromClient: i.FromClient, BytesFromBackend: i.FromBackend, Ending: i.Ending,
+		BytesFromClient: i.FromClient, BytesFromBackend: i.FromBackend, Ending: i.Ending, PID: i.PID,
 	}
 }
 

@@ -20,6 +20,7 @@ type Proxy interface {
 	WarmConnections() map[string]int
 	HandshakesWaiting() int
 	Draining() bool
+	Trace(ctx context.Context, o proxy.TraceOptions, show func(proxy.TraceLine) error) error
 }
 
 // Site is the rest of a running imapgate: its configuration, which reloads
@@ -31,6 +32,18 @@ type Site interface {
 	// Reload reads the configuration and all that it names again. The error holds
 	// every mistake; then everything is as it was.
 	Reload(ctx context.Context, o ReloadOptions) (Reload, error)
+
+	// Upgrade goes on as a new process, started from the same program as this one,
+	// which may be a newer one. After an error this process serves on.
+	Upgrade(ctx context.Context, o UpgradeOptions) (Upgraded, error)
+
+	// NewProgram says whether an upgrade would start another program than the one
+	// that runs.
+	NewProgram() bool
+
+	// Older returns the old process that still has sessions after an upgrade, nil
+	// when there is none.
+	Older() *OlderProcess
 
 	// Compare reads rows and says what they would change.
 	Compare(ctx context.Context, c Candidate) (route.Diff, error)
@@ -48,6 +61,11 @@ type InForce struct {
 type ReloadOptions struct {
 	Force bool   // a table may lose more rows than it should
 	By    string // who asks
+}
+
+// UpgradeOptions say how to upgrade.
+type UpgradeOptions struct {
+	By string // who asks
 }
 
 // Candidate is the text of a table that is not in force.

@@ -62,6 +62,7 @@ func (s *Server) look() Event {
 	if last := s.History.List(); len(last) > 0 {
 		st.Reload = &last[0]
 	}
+	st.Older = s.Site.Older()
 	st.Missing = s.missing(in.Table)
 	st.Ready = len(st.Missing) == 0
 	e.Status = st

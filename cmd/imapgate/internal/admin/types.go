@@ -33,6 +33,7 @@ type Status struct {
 	Table           TableStatus    `json:"table"`
 	Overrides       OverrideCounts `json:"overrides"`
 	Reload          *Reload        `json:"reload,omitempty"` // the last one
+	Older           *OlderProcess  `json:"older,omitempty"`  // its sessions are among those above
 }
 
 // BackendCounts counts backends. One that is in maintenance may be up.
@@ -100,6 +101,7 @@ type Session struct {
 	BytesFromClient  int64     `json:"bytes_from_client"`
 	BytesFromBackend int64     `json:"bytes_from_backend"`
 	Ending           string    `json:"ending,omitempty"` // why it is being ended
+	PID              int       `json:"pid,omitempty"`    // of the old process that has it; 0: this one
 }
 
 // Sessions is the answer to GET /v1/sessions.
@@ -272,6 +274,42 @@ type Kicked struct {
 // ReloadRequest is the body of POST /v1/reload.
 type ReloadRequest struct {
 	Force bool `json:"force,omitempty"` // a table may lose more rows than max_shrink
+}
+
+// UpgradeRequest is the body of POST /v1/upgrade.
+type UpgradeRequest struct {
+	IfChanged bool `json:"if_changed,omitempty"` // reload instead if the program is the one that runs
+}
+
+// Upgraded is the answer to POST /v1/upgrade.
+type Upgraded struct {
+	PID         int     `json:"pid"` // of the new process
+	Version     string  `json:"version"`
+	OldPID      int     `json:"old_pid"`
+	OldVersion  string  `json:"old_version"`
+	Sessions    int     `json:"sessions"`     // that live on in the old process
+	KeepSeconds float64 `json:"keep_seconds"` // no longer than this
+	TookSeconds float64 `json:"took_seconds"`
+	Reload      *Reload `json:"reload,omitempty"` // what was done instead, if the program has not changed
+}
+
+// OlderProcess is an old process whose sessions live on after an upgrade.
+type OlderProcess struct {
+	PID      int    `json:"pid"`
+	Version  string `json:"version"`
+	Sessions int    `json:"sessions"`
+}
+
+// TraceLine is a line of a dialogue before login, one of those that GET /v1/trace
+// sends. Secrets, and whatever is not understood, are told by their length.
+type TraceLine struct {
+	At      time.Time `json:"at"`
+	Session string    `json:"session"`
+	IP      string    `json:"ip"`
+	Port    int       `json:"port"`
+	User    string    `json:"user,omitempty"` // once it is known
+	Who     string    `json:"who"`            // C: client, S: proxy to client, P: proxy to backend, B: backend, -: a remark
+	Text    string    `json:"text"`
 }
 
 // Failure is the answer to whatever did not succeed.

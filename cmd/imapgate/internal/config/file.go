@@ -196,6 +196,8 @@ type Shutdown struct {
 	Timeout Value[time.Duration] `key:"timeout" default:"30s" help:"From the signal to the exit, in all. Sessions are told BYE at the end of a response, spread over close_spread or what is left of this time."`
 
 	DrainDelay Value[time.Duration] `key:"drain_delay" as:"interval" default:"0s" help:"How long clients are still accepted while /readyz already says no, for load balancers to notice; 0s: not at all."`
+
+	DrainTimeout Value[time.Duration] `key:"drain_timeout" default:"24h" help:"How long the old process keeps its sessions after an upgrade. Then they are told BYE, spread over close_spread."`
 }
 
 // Log is what is written to standard error.
