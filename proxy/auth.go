@@ -218,9 +218,12 @@ func (c *conn) claim(ctx context.Context, lease *route.Lease, backend string) bo
 		return true
 	}
 	gone, key := lease.Evict(), lease.Placement().Key
-	_, err := c.srv.Kick(ctx, func(i SessionInfo) bool { return i.User == key && c.srv.live.isDown(i.Backend) }, KickOptions{
-		Reason: endBackend.reason, Text: "Connection to the mail store lost.",
-	})
+	dead := func(i SessionInfo) bool { return i.User == key && c.srv.live.isDown(i.Backend) }
+	o := KickOptions{Reason: endBackend.reason, Text: "Connection to the mail store lost."}
+	_, err := c.srv.Kick(ctx, dead, o)
+	if c.srv.kickElsewhere != nil {
+		c.srv.kickElsewhere(ctx, key, dead, o)
+	}
 	if err == nil {
 		// Another login of the user ends soon, one way or the other. Going back to
 		// its backend meanwhile would keep the two from ever going on.

@@ -35,6 +35,8 @@ session: two sockets, two directions, counters.
 	reply.go       replies; errors.go: failures and what the client is told
 	metrics.go     where metrics hook in
 	secret.go      credentials
+	handover.go    what a process needs that goes on with another one's sessions
+	trace.go       dialogues as people may see them; mask.go: without secrets
 
 # Goroutines and their owners
 

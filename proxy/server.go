@@ -17,6 +17,10 @@ type Options struct {
 	Logger  *zap.Logger // nil: logs nothing
 	Dial    DialFunc    // nil: TCP
 	Metrics Metrics     // nil: counts nothing
+
+	// KickElsewhere ends sessions of a user that another process has, and returns
+	// how many; nil: there is no other process.
+	KickElsewhere func(ctx context.Context, user string, match func(SessionInfo) bool, o KickOptions) int
 }
 
 // Server accepts IMAP clients, logs them in at their backends and splices the
@@ -27,6 +31,8 @@ type Server struct {
 	log     *zap.Logger
 	dial    DialFunc
 	metrics Metrics
+
+	kickElsewhere func(ctx context.Context, user string, match func(SessionInfo) bool, o KickOptions) int
 
 	configuring sync.Mutex // one SetConfig at a time
 
@@ -60,7 +66,7 @@ type Server struct {
 // NewServer returns a server that serves as cfg says.
 func NewServer(cfg *Config, o Options) (*Server, error) {
 	s := &Server{
-		log: o.Logger, dial: o.Dial, metrics: o.Metrics,
+		log: o.Logger, dial: o.Dial, metrics: o.Metrics, kickElsewhere: o.KickElsewhere,
 		listeners: make(map[*Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		sessions:  make(map[*session]struct{}),

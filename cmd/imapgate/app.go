@@ -58,15 +58,23 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 	}
 	began := time.Now()
 	l, err := load(ctx, path, a.certificate, nil, false)
+	tableErr := err
 	if err != nil {
-		return nil, err
+		if older == nil { // else that one has a good table, and serves on
+			l = loadLastGood(ctx, path, a.certificate)
+		}
+		if l == nil {
+			return nil, err
+		}
 	}
 	a.log, a.level = newLog(&l.conf.Log)
 	opened, err := a.open(ctx, l.conf.Listeners, in)
 	if err != nil {
 		return nil, &exitError{exitFailed, err}
 	}
-	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{Logger: a.log.Named("proxy"), Metrics: a.metrics})
+	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{
+		Logger: a.log.Named("proxy"), Metrics: a.metrics, KickElsewhere: older.kick,
+	})
 	if err == nil {
 		a.admin, err = a.openAdmin(ctx, l, in)
 	}
@@ -96,7 +104,10 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 	a.putInForce(l)
 	a.warn(l.conf.Warnings)
 	a.watch(ctx)
-	a.history.Add(admin.NewReload(admin.ReloadedConfiguration, "start", began, l.routing.Table.Stats().Rows, nil))
+	a.history.Add(admin.NewReload(admin.ReloadedConfiguration, "start", began, l.routing.Table.Stats().Rows, tableErr))
+	if tableErr != nil {
+		a.log.Error("the table is bad: serving with the last good one, that state_dir keeps", zap.Int("rows", l.routing.Table.Stats().Rows), zap.Error(tableErr))
+	}
 	a.admin.serve(ctx)
 	older.serving()
 	return a, nil
@@ -187,6 +198,12 @@ func (a *app) watch(ctx context.Context) {
 	a.watching = new(sync.WaitGroup)
 	a.watchTLS(ctx)
 	set, log := a.inForce.routing.Set, a.log.Named("table")
+	keep := func() {
+		if err := set.Keep(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("a start would not find the table that is in force", zap.Error(err))
+		}
+	}
+	a.watching.Go(keep)
 	a.watching.Go(func() {
 		err := set.Watch(ctx, func(r source.Result) {
 			a.history.Add(admin.NewReload(admin.ReloadedTable, filesChanged, r.At.Add(-r.Took), r.Stats.Rows, r.Err))
@@ -195,6 +212,7 @@ func (a *app) watch(ctx context.Context) {
 				return
 			}
 			log.Info("table reloaded", zap.Int("rows", r.Stats.Rows), zap.Duration("took", r.Took))
+			keep()
 		})
 		if err != nil {
 			log.Error("table files are not watched, send SIGHUP after changes", zap.Error(err))

@@ -342,6 +342,7 @@ func TestAKilledProcessIsReplacedAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	proc.waitExit(t)
+	c.writeTable(t, "@example.org nowhere\n") // by whoever saw that something was wrong
 	killed := time.Now()
 	proc = c.serving(t)
 	s, err := c.login("user1@example.org")
@@ -352,6 +353,15 @@ func TestAKilledProcessIsReplacedAtOnce(t *testing.T) {
 	_ = s.Close()
 	if st := c.status(t); st.Overrides.Admin != 1 || st.Overrides.Hold != 1 || st.Overrides.Error != "" {
 		t.Errorf("overrides: %+v", st.Overrides)
+	}
+	if st := c.status(t); st.Reload == nil || st.Reload.OK || !strings.Contains(strings.Join(st.Reload.Errors, " "), "nowhere") {
+		t.Errorf("the bad table is not told of: %+v", st.Reload)
+	}
+	c.writeTable(t, "@example.org halls\nalice@example.org mail1\n")
+	for {
+		if reloaded := proc.waitLine(t, "table reloaded"); reloaded["rows"] == 2.0 {
+			break
+		}
 	}
 	left, err := filepath.Glob(filepath.Join(c.dir, ".*.tmp"))
 	if err != nil || len(left) > 0 {

@@ -44,6 +44,25 @@ func load(ctx context.Context, path string, get config.GetCertificate, inForce *
 	return nil, all
 }
 
+// loadLastGood is load at a start after a crash, say, where the table files alone are
+// no good: it takes the copies of the last good ones that state_dir keeps. It returns
+// nil when something else is wrong, or there are none.
+func loadLastGood(ctx context.Context, path string, get config.GetCertificate) *loaded {
+	parsed, err := config.Load(path, config.System())
+	if err != nil {
+		return nil
+	}
+	conf, err := parsed.Compile(get)
+	tokens, tokenErr := loadTokens(parsed)
+	routing, tableErr := parsed.LastGoodTable(ctx)
+	if err != nil || tokenErr != nil || tableErr != nil {
+		return nil
+	}
+	conf.Proxy.Router = routing.Table
+	conf.Proxy.Health = routing.Table.State()
+	return &loaded{conf, routing, tokens}
+}
+
 // loadTokens reads the tokens of the admin API.
 func loadTokens(parsed *config.Parsed) (*admin.Tokens, error) {
 	path := parsed.TokenPath()

@@ -259,3 +259,32 @@ func TestUpgradesInARowKnowOfAllSessions(t *testing.T) {
 		t.Errorf("at the end: %+v", s)
 	}
 }
+
+// TestAUserWhoComesBackIsFreedFromADeadBackend has a session in the old process, at a
+// backend that dies: the user's next login, in the new one, does not wait for it.
+func TestAUserWhoComesBackIsFreedFromADeadBackend(t *testing.T) {
+	p := install(t)
+	both := &halls{where: make(map[string]*hall), count: make(map[string]int)}
+	h1, h2 := both.open(t, "h1"), both.open(t, "h2")
+	p.extra = fmt.Sprintf("  h1: {address: %q, tls: none, warm: 0}\n  h2: {address: %q, tls: none, warm: 0}\npools: {halls: {backends: [h1, h2], shared: true}}\n", h1.Addr(), h2.Addr())
+	p.tail += "health: {interval: 20ms, rise: 1, fall: 1}\n"
+	p.writeTable(t, "@example.org halls\n")
+	p.writeConfig(t)
+	proc := p.serving(t)
+	session := login(t, p.listen[0], "alice@example.org")
+	p.upgrade(t)
+	at := p.route(t, "alice@example.org").Backend
+	dead, alive := h1, h2
+	if at == "h2" {
+		dead, alive = h2, h1
+	}
+	_ = dead.Close() // nobody new gets there; who is there hears nothing
+	for down := proc.waitLine(t, "backend down"); down["backend"] != at; {
+		down = proc.waitLine(t, "backend down")
+	}
+	login(t, p.listen[0], "alice@example.org")
+	session.expect(t, "* BYE [UNAVAILABLE] ")
+	if at := p.route(t, "alice@example.org").Backend; at != alive.name {
+		t.Errorf("alice is at %s", at)
+	}
+}

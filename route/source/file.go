@@ -41,6 +41,11 @@ type File struct {
 	// logins do not wait for it.
 	Gently bool
 
+	// Copy is where Keep leaves a copy; "": nowhere. With FromCopy the first reading
+	// is that of the copy: the file itself is no good.
+	Copy     string
+	FromCopy bool
+
 	mu   sync.Mutex
 	read signature // of the file that was read last
 }
@@ -78,6 +83,13 @@ func (s signature) equal(o signature) bool {
 // Read returns the rows of the file. A file that changes while it is read is
 // read again, three times in all.
 func (f *File) Read(ctx context.Context) ([]route.Row, error) {
+	f.mu.Lock()
+	fromCopy := f.FromCopy
+	f.FromCopy = false
+	f.mu.Unlock()
+	if fromCopy {
+		return f.readCopy(ctx)
+	}
 	for attempt := 1; ; attempt++ {
 		rows, before, after, err := f.readOnce(ctx)
 		f.mu.Lock()

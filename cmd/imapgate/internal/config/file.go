@@ -47,7 +47,7 @@ type File struct {
 	CloseSpread Value[time.Duration] `key:"close_spread" default:"30s" help:"Over how long many sessions are ended (of a dead backend, at the deadline of a drain, when imapgate stops), so that their clients do not come back all at once."`
 
 	Admin    *Admin        `key:"admin" help:"The API for operators and monitoring, with metrics and a web page; absent: there is none, and most commands have nobody to talk to."`
-	StateDir Value[string] `key:"state_dir" as:"file" help:"The directory where changes of operators are kept, in overrides.json; absent: a restart forgets them."`
+	StateDir Value[string] `key:"state_dir" as:"file" help:"The directory where changes of operators are kept, in overrides.json, and copies of the last good tables; absent: a restart forgets them."`
 	Shutdown Shutdown      `key:"shutdown" help:"How serving ends."`
 	Log      Log           `key:"log" help:"What is written to standard error."`
 }

@@ -2,9 +2,11 @@ package config
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path/filepath"
 
 	"imapgate/route"
@@ -67,10 +69,39 @@ func (p *Parsed) sources(gently bool) ([]source.Source, Errors) {
 		if path, ok := c.readable(t); ok {
 			f := source.NewFile(path)
 			f.Gently = gently
+			f.Copy = p.copyOf(path)
 			list = append(list, f)
 		}
 	}
 	return list, c.errs.sorted()
+}
+
+// copyOf returns where a copy of the last good state of a table file is kept, "" for
+// nowhere.
+func (p *Parsed) copyOf(path string) string {
+	if !p.StateDir.Given() {
+		return ""
+	}
+	return filepath.Join(p.path(p.StateDir), "tables", fmt.Sprintf("%x", sha256.Sum256([]byte(path)))[:16]+".map")
+}
+
+// LastGoodTable makes a table of the copies that are kept of the table files, for a
+// start at which the files themselves are no good. These are watched: the table
+// follows once they are.
+func (p *Parsed) LastGoodTable(ctx context.Context) (*Routing, error) {
+	if !p.StateDir.Given() || len(p.Route.Tables) == 0 {
+		return nil, fs.ErrNotExist
+	}
+	def := p.definition()
+	var list []source.Source
+	for _, t := range p.Route.Tables {
+		f := source.NewFile(p.path(t))
+		f.Copy, f.FromCopy = p.copyOf(p.path(t)), true
+		list = append(list, f)
+	}
+	r := &Routing{Table: route.New(), Names: def.Names}
+	r.Set = source.NewSet(r.Table)
+	return r, r.Set.Load(ctx, def, list, true)
 }
 
 // LoadCandidate makes a table with the text of one that is not in force, in the
