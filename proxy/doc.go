@@ -73,6 +73,17 @@ elsewhere, held or being moved, and the login then begins anew; so a user is nev
 on two backends, whatever races. Sessions at a backend that is down are ended when
 their user comes back and another backend may serve him.
 
+After an upgrade two processes have connections: the new one accepts, the old one
+keeps its sessions and the clients that had connected. The new one decides, for both:
+it counts the sessions of the old one as its own, and the old one asks it before each
+Claim, and tells it of each end. See [route.Successor].
+
+# Traces
+
+[Server.Trace] shows the dialogue before logins. What is shown is put together from
+words that are known and from lengths, never cut out of what was said, so that nothing
+can be forgotten to be masked. While nobody watches, a line costs one atomic load.
+
 # Warm connections
 
 A login that finds a connection with TLS, greeting and capabilities behind it costs one
