@@ -372,14 +372,29 @@ func (c *conn) delay(ctx context.Context) {
 	c.srv.wait(ctx, failureDelay(c.cfg.FailureDelay, c.cfg.FailureDelayMax, n))
 }
 
-// loginFields are the log fields of a login. The user stands behind the address:
-// a name cannot be made to look like an address to what reads the log.
+// master returns the user who logs in for another one, "" for none.
+func (a *attempt) master() string {
+	switch {
+	case a.route.master != "":
+		return a.route.master
+	case a.authzid != "" && a.authzid != a.authcid && validName(a.authcid):
+		return a.authcid
+	}
+	return ""
+}
+
+// loginFields are the log fields of a login.
 func (c *conn) loginFields(a *attempt, backend string) []zap.Field {
-	f := append(c.fields(), zap.String("mechanism", a.mechanism), zap.String("user", a.route.key))
-	if a.route.master != "" {
-		f = append(f, zap.String("master", a.route.master))
-	} else if a.authzid != "" && a.authzid != a.authcid && validName(a.authcid) {
-		f = append(f, zap.String("master", a.authcid))
+	return loginFields(c.fields(), a.mechanism, a.route.key, a.master(), backend)
+}
+
+// loginFields adds what is known of a login to the fields of its connection. The
+// user stands behind the address: a name cannot be made to look like an address to
+// what reads the log.
+func loginFields(f []zap.Field, mechanism, user, master, backend string) []zap.Field {
+	f = append(f, zap.String("mechanism", mechanism), zap.String("user", user))
+	if master != "" {
+		f = append(f, zap.String("master", master))
 	}
 	if backend != "" {
 		f = append(f, zap.String("backend", backend))

@@ -97,6 +97,7 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 }
 
 func newBackendConn(b *Backend, raw net.Conn) *backendConn {
+	raw = parkable(raw)
 	bc := &backendConn{b: b, config: b.tlsConfig(), raw: raw, nc: raw, in: imap.NewReader(raw)}
 	bc.responses = imap.ResponseReader{R: bc.in, Budget: backendBudget}
 	return bc

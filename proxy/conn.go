@@ -73,6 +73,10 @@ const firstTTL = 5
 
 func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *conn {
 	cfg := s.cfg.Load()
+	if !l.Tuned {
+		tuneTCP(nc)
+	}
+	nc = parkable(nc)
 	c := &conn{
 		srv: s, cfg: cfg, l: l, cancel: cancel, started: time.Now(),
 		log: s.log, nc: nc, raw: nc, state: "accept",
@@ -86,9 +90,6 @@ func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *co
 	c.client = c.origin
 	c.in = imap.NewReader(clientSource{c})
 	c.commands = imap.CommandReader{R: c.in, Continue: c.continueLiteral}
-	if !l.Tuned {
-		tuneTCP(nc)
-	}
 	c.setDeadline(c.started.Add(cfg.LoginTimeout))
 	return c
 }
@@ -215,7 +216,11 @@ func (c *conn) liftDeadline() {
 // abort closes the socket under the connection.
 func (c *conn) abort() {
 	c.cancel()
-	_ = c.raw.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.spliced { // else it is the session's
+		_ = c.raw.Close()
+	}
 }
 
 func (c *conn) isInterrupted() bool {
@@ -286,17 +291,21 @@ func (c *conn) logEnd(err error) {
 		zap.Int("failed_logins", c.failed), zap.Duration("duration", time.Since(c.started)))...)
 }
 
-// fields are the log fields of every line about this connection. The address
-// stands before anything that a client chooses.
+// fields are the log fields of every line about this connection.
 func (c *conn) fields() []zap.Field {
-	f := []zap.Field{
-		zap.String("session", c.client.session),
-		zap.String("listener", c.l.Name),
-		zap.String("remote_ip", c.client.remote.Addr().String()),
-		zap.Uint16("remote_port", c.client.remote.Port()),
-		zap.String("tls", c.client.tls.version),
+	return clientFields(c.client.session, c.l.Name, c.client.remote, c.client.tls.version)
+}
+
+// clientFields say who is meant. The address stands before anything that a client
+// chooses.
+func clientFields(session, listener string, remote netip.AddrPort, tlsVersion string) []zap.Field {
+	return []zap.Field{
+		zap.String("session", session),
+		zap.String("listener", listener),
+		zap.String("remote_ip", remote.Addr().String()),
+		zap.Uint16("remote_port", remote.Port()),
+		zap.String("tls", tlsVersion),
 	}
-	return f
 }
 
 // addrPort returns the endpoint of a socket, the zero value for one that is not

@@ -13,6 +13,20 @@ one absolute deadline (Config.LoginTimeout) that is lifted in one line, in
 conn.splice. conn.run reads as the line above. After it the connection is a
 session: two sockets, two directions, counters.
 
+On Linux a session is parked after the answer to its login: it has no goroutine, no
+buffer and no timer. There is one loop for each processor, with an epoll instance of
+its own, and each session belongs to one of them. The loop waits for whatever comes
+for any of its sessions and makes the steps of the direction that it comes for: read
+what there is, write it to the other side, until reading would block. Nothing that a
+loop does blocks: what a socket does not take is kept until it does, and until then
+nothing more is read for it, while the other direction goes on. Several TLS records
+go out with one system call. A session with a lot to pass on gives way to the others
+after a few steps. Elsewhere, and for connections that are not TCP, a session has two
+goroutines that make the same steps, with reads and writes that block.
+
+What crypto/tls keeps for reading, up to 33 KiB for each connection, is lent to it
+while a loop reads it; a silent connection has none.
+
 	file           what it holds
 	config.go      Config, Backend, Listener: what a server is told
 	server.go      accept loops, the registry of connections and sessions; shutdown.go: their end
@@ -29,6 +43,8 @@ session: two sockets, two directions, counters.
 	warm.go        such connections, kept for the next logins
 	login.go       the login there; script.go: how it is said
 	session.go     a spliced pair; splice.go: its two directions; watch.go: commands that matter
+	park_linux.go  the loops in which sessions are parked; park_other.go: where there are none
+	socket_linux.go, tlsmemory_linux.go  what is read and written there, without blocking
 	sessions.go    the sessions there are, and ending them
 	health.go      looks at backends: their health and capabilities
 	limit.go       delays for failed logins
@@ -43,7 +59,9 @@ session: two sockets, two directions, counters.
 	goroutine                 owner                      ends
 	accept loop               the caller of Serve        Serve's context, Shutdown, Close
 	conn.serve                Server.wg                  with its connection
-	session.clientToBackend   session.run                with its session
+	loop.run                  Server.wg                  with the server, once it has no sessions
+	session.finished          Server.wg                  when the end of a session is logged
+	session.copy              session.run                with its session, where it cannot be parked
 	watch on the backends     Server.wg                  Shutdown, Close; one goroutine a backend
 	keeper of a stock         the watch on the backends  with a configuration; one goroutine a backend
 	opening of a connection   the keeper of its stock    when it is open, or with a configuration

@@ -43,6 +43,7 @@ type Server struct {
 	failures   failureLog
 	traces     traces
 	rejected   movingAverage // how long backends take to reject a login
+	loops      loops         // where sessions are parked
 
 	wg sync.WaitGroup // connections, sessions, the watch on the backends
 
@@ -61,6 +62,7 @@ type Server struct {
 	idle      chan struct{} // closed when there is nobody any more; nil: nobody asks
 	closing   chan struct{} // closed by Shutdown and Close
 	closed    bool
+	aborted   bool // by Close
 }
 
 // NewServer returns a server that serves as cfg says.
@@ -76,6 +78,7 @@ func NewServer(cfg *Config, o Options) (*Server, error) {
 		reconfigured: make(chan struct{}, 1),
 		probed:       make(chan struct{}),
 	}
+	s.loops.init(s)
 	s.markProbed = sync.OnceFunc(func() { close(s.probed) })
 	if s.log == nil {
 		s.log = zap.NewNop()
@@ -286,9 +289,13 @@ func (s *Server) addSession(ss *session, en *entering) {
 	if s.closed {
 		e = endShutdown
 	}
+	aborted := s.aborted
 	s.mu.Unlock()
 	if e != nil {
 		ss.end(e)
+	}
+	if aborted {
+		ss.abort()
 	}
 }
 

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,30 +25,44 @@ var (
 	endIdentity = &ending{"unauthenticate", "[UNAVAILABLE] UNAUTHENTICATE is not available."}
 )
 
-// session is one spliced pair of connections.
+// session is one spliced pair of connections. There are many, and most of them
+// are silent: what can be had from elsewhere, or is needed for a moment only, is
+// not kept here.
 type session struct {
 	// Static after construction.
 	srv     *Server
 	client  net.Conn
 	backend net.Conn
 	info    SessionInfo  // but for its counters
+	master  string       // the master user who logged in
 	lease   *route.Lease // the user's place at the backend
-	log     *zap.Logger
-	fields  []zap.Field
-
-	// What the backend can do after login that matters to the proxy.
-	compresses, unauthenticates bool
 
 	// head and tail are what was read ahead before the splice: head is written
 	// to the client before anything of the backend, tail to the backend before
 	// anything of the client.
 	head, tail []byte
 
+	// Owned by the way from the client to the backend.
+	up              way
+	watched         *commandWatch // nil: no command matters
+	unauthenticates bool          // the backend offers UNAUTHENTICATE
+
+	// Owned by the way from the backend to the client.
+	down      way
+	responses *responses // nil: at a boundary
+	bye       bool       // the backend said BYE
+	told      bool       // the client was told that the backend is lost
+	waits     bool       // the wait for a boundary has begun
+
+	parking // where the session is while nobody serves it
+
 	fromClient, fromBackend atomic.Int64
 	ending                  atomic.Pointer[ending]
 	opaque                  atomic.Bool // the stream cannot be followed: it may be compressed
 	clientGone              atomic.Bool // the client will send no more
 	backendGone             atomic.Bool // the backend has ended its side: the client is to close next
+	served                  atomic.Bool // from here on end and abort have somebody to tell
+	aborted                 atomic.Bool // by abort
 
 	mu     sync.Mutex
 	reason string // the first thing that ended the session
@@ -59,16 +72,19 @@ type session struct {
 // login, and from there on every byte is passed on as it is.
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	ss := &session{
-		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, log: c.log,
+		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease,
 		info:   c.sessionInfo(a, b.b.Name),
-		fields: c.loginFields(a, b.b.Name),
+		master: a.master(),
 		head:   c.loginAnswer(a, b),
 		tail:   c.in.Take(),
 
-		compresses:      imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE"),
 		unauthenticates: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
 	}
-	c.log.Info("login", append(slices.Clip(ss.fields),
+	if ss.unauthenticates || imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE") {
+		ss.watched = new(commandWatch)
+	}
+	ss.prepare(c.raw, b.raw)
+	c.log.Info("login", append(ss.fields(),
 		zap.String("backend_address", b.b.Address),
 		zap.String("route", a.route.place.Reason.String()),
 		zap.Duration("duration", time.Since(c.started)))...)
@@ -109,33 +125,66 @@ func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
 	return append(out, b.in.Take()...)
 }
 
-// run passes everything on until the session ends.
+// run passes everything on until the session ends. Where sessions can be parked, it
+// returns when this one is: its loop goes on, and calls finished.
 func (s *session) run() {
+	s.srv.metrics.SessionStarted(s.info.Backend)
+	if s.park() {
+		return
+	}
+	defer s.finished()
+	var up sync.WaitGroup
+	up.Go(func() { s.copy(s.stepUp) })
+	s.served.Store(true)
+	s.look() // somebody may have wanted its end before
+	s.copy(s.stepDown)
+	up.Wait()
+}
+
+// copy makes the steps of one direction, with reads and writes that block.
+func (s *session) copy(step func([]byte) progress) {
+	defer s.recovered()
+	buf, _ := buffers.Get().(*[32 << 10]byte)
+	defer func() {
+		clear(buf[:])
+		buffers.Put(buf)
+	}()
+	for step(buf[:]) != over {
+	}
+}
+
+// buffers are those of sessions that cannot be parked.
+var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
+
+// finished is called when both directions have ended.
+func (s *session) finished() {
 	defer s.lease.End()
 	defer s.srv.removeSession(s)
-	s.srv.metrics.SessionStarted(s.info.Backend)
-	defer s.recovered()
-	var up sync.WaitGroup
-	up.Go(func() {
-		defer s.recovered()
-		s.clientToBackend()
-	})
-	s.backendToClient()
-	up.Wait()
 	s.close()
 	in, out := s.fromClient.Load(), s.fromBackend.Load()
 	s.srv.metrics.SessionEnded(s.info.Backend, in, out)
-	s.log.Info("session ended", append(s.fields,
+	s.srv.log.Info("session ended", append(s.fields(),
 		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.info.Since)),
 		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
+}
+
+// fields are the log fields of every line about the session.
+func (s *session) fields() []zap.Field {
+	i := &s.info
+	return loginFields(clientFields(i.ID, i.Listener, i.Remote, i.TLS), i.Mechanism, i.User, s.master, i.Backend)
 }
 
 // recovered ends the session alone when one of its directions panics.
 func (s *session) recovered() {
 	if p := recover(); p != nil {
-		s.log.Error("panic", append(s.fields, zap.Stack("stack"))...)
-		s.close()
+		s.panicked()
 	}
+}
+
+// panicked logs a panic, without its value: it may hold what was passed on.
+func (s *session) panicked() {
+	s.srv.log.Error("panic", append(s.fields(), zap.Stack("stack"))...)
+	s.close()
 }
 
 // end ends the session: the client gets a BYE at the next response boundary.
@@ -145,10 +194,36 @@ func (s *session) end(e *ending) {
 		return
 	}
 	s.because(e.reason)
-	_ = s.client.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
-	_ = s.backend.SetReadDeadline(time.Unix(1, 0)) // wakes backendToClient
+	s.tell()
+}
+
+// abort ends the session without a word.
+func (s *session) abort() {
+	s.aborted.Store(true)
+	s.tell()
+}
+
+// tell makes whoever serves the session look.
+func (s *session) tell() {
+	if s.served.Load() && !s.wake() {
+		s.look()
+	}
+}
+
+// look does what end and abort ask for. Once the session is parked, its loop calls
+// it, and nobody else.
+func (s *session) look() {
+	if s.aborted.Load() {
+		s.close()
+		return
+	}
+	if s.ending.Load() == nil {
+		return
+	}
+	s.limitWrites(goodbyeTimeout)
+	_ = s.backend.SetReadDeadline(time.Unix(1, 0)) // the next step down comes at once
 	if s.backendGone.Load() {
-		_ = s.client.SetReadDeadline(time.Unix(1, 0)) // wakes clientToBackend, which is all there is
+		_ = s.client.SetReadDeadline(time.Unix(1, 0)) // the way from the client is all there is
 	}
 }
 

@@ -71,11 +71,14 @@ func (s *Server) endAll(ctx context.Context, done <-chan struct{}) {
 
 // Close ends everything at once, without a word to the clients, and waits.
 func (s *Server) Close() error {
+	s.mu.Lock()
+	s.aborted = true
+	s.mu.Unlock()
 	for _, c := range s.beginClose() {
 		c.abort()
 	}
 	for _, ss := range s.liveSessions() {
-		ss.close()
+		ss.abort()
 	}
 	s.wg.Wait()
 	return nil
@@ -88,6 +91,7 @@ func (s *Server) beginClose() []*conn {
 	if !s.closed {
 		s.closed = true
 		close(s.closing)
+		s.loops.wake() // those without sessions end
 	}
 	for l := range s.listeners {
 		_ = l.Close()

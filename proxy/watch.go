@@ -4,9 +4,9 @@ import "bytes"
 
 // watch looks at what the client sends for the two commands that matter to the
 // proxy. It returns false when p must not reach the backend.
-func (s *session) watch(w *commandWatch, p []byte) bool {
+func (s *session) watch(p []byte) bool {
 	ok := true
-	w.advance(p, func(command string) {
+	s.watched.advance(p, func(command string) {
 		switch command {
 		case "COMPRESS DEFLATE":
 			s.opaque.Store(true)
