@@ -315,10 +315,17 @@ func (l *loop) wait() (n int) {
 }
 
 // epollWait does not tell the scheduler: it is for waits that are shorter than what
-// that would cost.
+// that would cost. Waits of less than a millisecond need Linux 5.11; before that they
+// are none.
 func epollWait(epfd int, evs []unix.EpollEvent, d time.Duration) int {
-	ts := unix.NsecToTimespec(int64(d))
-	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epfd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), uintptr(unsafe.Pointer(&ts)), 0, 0) //nolint:gosec // as said
+	var n uintptr
+	var errno unix.Errno
+	if d == 0 {
+		n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(epfd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), 0, 0, 0) //nolint:gosec // as said
+	} else {
+		ts := unix.NsecToTimespec(int64(d))
+		n, _, errno = unix.RawSyscall6(unix.SYS_EPOLL_PWAIT2, uintptr(epfd), uintptr(unsafe.Pointer(&evs[0])), uintptr(len(evs)), uintptr(unsafe.Pointer(&ts)), 0, 0) //nolint:gosec // as said
+	}
 	if errno != 0 {
 		return 0
 	}
