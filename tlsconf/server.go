@@ -18,6 +18,10 @@ type ServerOptions struct {
 	// [Files.GetCertificate]. It is required.
 	Certificates func(*tls.ClientHelloInfo) (*tls.Certificate, error)
 
+	// ACME has handshakes with ChallengeProtocol made, which Certificates answers;
+	// see [Choice.GetCertificate].
+	ACME bool
+
 	// MinVersion is tls.VersionTLS12 or tls.VersionTLS13; 0 means TLS 1.2.
 	MinVersion uint16
 
@@ -71,6 +75,9 @@ func Server(o ServerOptions) (*tls.Config, error) {
 			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
 			tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 		},
+	}
+	if o.ACME {
+		c.NextProtos = append(c.NextProtos, ChallengeProtocol)
 	}
 	if o.Compatible {
 		c.GetConfigForClient = oldClients(o)

@@ -1,0 +1,163 @@
+// Package acmetest holds what tests of ACME need: a [CA], which is Pebble, the test
+// server of Let's Encrypt, in this process; and a [Zone], a DNS server that takes
+// signed updates. Both listen on loopback addresses only.
+package acmetest
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log" //nolint:depguard // Pebble logs to nothing else
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+
+	"imapgate/proxy/proxytest"
+)
+
+// Options are what a CA may differ in.
+type Options struct {
+	Zone     *Zone         // where it looks names up
+	HTTPPort int           // the port that it asks in the place of 80
+	TLSPort  int           // and of 443
+	Validity time.Duration // of certificates; 0 means 90 days
+
+	// EABKeys are the external accounts that are known, HMAC keys in base64url by
+	// their id; with any, accounts must have one.
+	EABKeys map[string]string
+}
+
+// CA is a certificate authority that speaks ACME.
+type CA struct {
+	Directory string // its URL
+	RootFile  string // PEM: what vouches for the directory's own certificate
+	Roots     *x509.CertPool
+
+	issuing *ca.CAImpl
+	server  *http.Server
+	address string
+
+	mu     sync.Mutex
+	orders int
+	down   bool
+}
+
+// NewCA starts a CA, and ends it with the test.
+func NewCA(t testing.TB, o Options) *CA {
+	t.Helper()
+	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
+	t.Setenv("PEBBLE_AUTHZREUSE", "0") // each order is validated
+	if o.Validity == 0 {
+		o.Validity = 90 * 24 * time.Hour
+	}
+	logger := log.New(io.Discard, "", 0)
+	store := db.NewMemoryStore()
+	for id, key := range o.EABKeys {
+		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := &CA{issuing: ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
+		"default": {Description: "the only one", ValidityPeriod: uint64(o.Validity / time.Second)},
+	})}
+	front := wfe.New(logger, store, va.New(logger, o.HTTPPort, o.TLSPort, false, o.Zone.Address, store), c.issuing,
+		[]string{"ca.test"}, false, len(o.EABKeys) > 0, 0, 0)
+
+	own := proxytest.NewCA(t)
+	cert := own.Issue(t, proxytest.CertOptions{})
+	c.Roots = own.Pool()
+	c.RootFile = own.WritePEM(t, t.TempDir())
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.address = l.Addr().String()
+	c.Directory = "https://" + strings.Replace(c.address, "127.0.0.1", "localhost", 1) + wfe.DirectoryPath
+	handler := front.Handler()
+	c.server = &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		ErrorLog:          logger,
+		TLSConfig:         &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}},
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c.count(r.URL.Path == newOrderPath) {
+				w.WriteHeader(http.StatusServiceUnavailable)
+				return
+			}
+			handler.ServeHTTP(w, r)
+		}),
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = c.server.ServeTLS(l, "", "")
+	}()
+	t.Cleanup(func() {
+		_ = c.server.Close()
+		<-done
+	})
+	return c
+}
+
+// newOrderPath is Pebble's, which does not export it.
+const newOrderPath = "/order-plz"
+
+// count counts orders, and says whether the CA is down.
+func (c *CA) count(order bool) (down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if order && !c.down {
+		c.orders++
+	}
+	return c.down
+}
+
+// Orders returns how many there were.
+func (c *CA) Orders() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.orders
+}
+
+// SetDown has all requests fail, or none any more.
+func (c *CA) SetDown(down bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = down
+}
+
+// Issuers returns the root of the certificates that it issues.
+func (c *CA) Issuers(t testing.TB) *x509.CertPool {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(c.IssuersPEM()) {
+		t.Fatal("Pebble has no root certificate")
+	}
+	return pool
+}
+
+// IssuersPEM is the same as a file.
+func (c *CA) IssuersPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.issuing.GetRootCert(0).Cert.Raw})
+}
+
+// FreePort returns a TCP port of 127.0.0.1 that nothing listens on.
+func FreePort(t testing.TB) int {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(context.WithoutCancel(t.Context()), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is a TCP listener
+}
