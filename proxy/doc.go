@@ -32,7 +32,7 @@ while a loop reads it; a silent connection has none.
 	server.go      accept loops, the registry of connections and sessions; shutdown.go: their end
 	conn.go        one client connection: run, replies, deadline, last words
 	proxyproto.go  PROXY headers, in and out
-	tls.go         the client's TLS; tuning of sockets
+	tls.go         the client's TLS, challenges of CAs; tuning of sockets
 	handshake.go   whose TLS handshake is computed when many wait
 	preauth.go     the commands before login
 	capability.go  what is offered, and what the backends were heard to offer

@@ -17,6 +17,7 @@ var (
 	errTooManyBad  = errors.New("too many bad commands")
 	errTooManyFail = errors.New("too many failed logins")
 	errNotIMAP     = errors.New("client does not speak IMAP")
+	errACME        = errors.New("challenge of a certificate authority")
 	errShutdown    = errors.New("server is shutting down")
 )
 

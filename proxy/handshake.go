@@ -184,5 +184,19 @@ func (h *handshakeConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// Await gives the place back while the handshake waits for something else than its
+// client or a computation: a certificate that is ordered, say. wait gets what is closed
+// when the connection is to end.
+func (h *handshakeConn) Await(wait func(done <-chan struct{})) error {
+	q := h.turn
+	if q == nil {
+		wait(nil)
+		return nil
+	}
+	q.giveBack()
+	wait(q.done)
+	return q.take()
+}
+
 // CloseWrite passes a half-close on.
 func (h *handshakeConn) CloseWrite() error { return halfClose(h.Conn) }

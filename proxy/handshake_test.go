@@ -146,3 +146,24 @@ func TestAReloadChangesThePlacesForHandshakes(t *testing.T) {
 		q.expect(t, "4")
 	})
 }
+
+func TestAHandshakeThatWaitsForACertificateIsInNobodysWay(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t)
+		ended := make(chan struct{})
+		h := &handshakeConn{turn: &passage{t: &q.t, until: time.Now().Add(10 * time.Second), done: ended, holds: true}}
+		q.wait(t, "other", false)
+		err := h.Await(func(done <-chan struct{}) {
+			synctest.Wait()
+			q.expect(t, "other")
+			q.leave(1)
+			if done != ended {
+				t.Error("it does not learn when the connection is to end")
+			}
+		})
+		if err != nil || !h.turn.holds || q.t.taken != 1 {
+			t.Errorf("after the wait: %v, holds a place: %v, %d are taken", err, h.turn.holds, q.t.taken)
+		}
+	})
+}

@@ -51,6 +51,10 @@ func (c *conn) startTLS(ctx context.Context) error {
 	}
 	c.setDeadline(login)
 	state := tc.ConnectionState()
+	if state.NegotiatedProtocol == protocolACME {
+		_ = tc.CloseWrite()
+		return errACME
+	}
 	c.nc, c.tlsState = tc, &state
 	c.in.Reset(clientSource{c})
 	c.client = c.origin
@@ -69,6 +73,10 @@ func (c *conn) startTLS(ctx context.Context) error {
 	c.srv.metrics.Handshake(c.l.Name, c.client.tls.version, result, q.waited)
 	return nil
 }
+
+// protocolACME is the ALPN name of handshakes that a certificate authority makes to
+// see a certificate, and that mean nothing else. See RFC 8737, Section 3.
+const protocolACME = "acme-tls/1"
 
 // prefixConn is a connection of which some bytes have been read already.
 type prefixConn struct {

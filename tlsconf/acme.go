@@ -43,6 +43,10 @@ type ACMEOptions struct {
 	// handshakes, and must be quick and safe for concurrent use.
 	OnDemand func(name string) bool
 
+	// DemandTimeout is how long a handshake waits for a certificate on demand; 0 means
+	// seven seconds. A later handshake gets what this one asked for.
+	DemandTimeout time.Duration
+
 	Email     string
 	Directory string         // the CA's; "" is LetsEncrypt
 	Roots     *x509.CertPool // that vouch for the directory; nil means the system's
@@ -57,6 +61,10 @@ type ACMEOptions struct {
 	// proxies may share it: one of them obtains a certificate, any of them answers
 	// the CA, and all serve it.
 	Storage string
+
+	// Patience is how long after Start an address that is taken is tried again before
+	// that is told: another process is about to let go of it.
+	Patience time.Duration
 
 	// RenewInterval is between looks for certificates to renew; 0 means ten minutes.
 	RenewInterval time.Duration
@@ -118,6 +126,9 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 	if o.RenewInterval == 0 {
 		o.RenewInterval = certmagic.DefaultRenewCheckInterval
 	}
+	if o.DemandTimeout == 0 {
+		o.DemandTimeout = demandTimeout
+	}
 	if o.Report == nil {
 		o.Report = func(ACMEReport) {}
 	}
@@ -144,7 +155,7 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 		return nil, err
 	}
 	for _, d := range o.Domains {
-		if err := checkDomain(d, o.Challenge, o.Directory); err != nil {
+		if err := CheckDomain(d, o.Challenge, o.Directory); err != nil {
 			return nil, err
 		}
 	}
@@ -160,7 +171,7 @@ func NewACME(o ACMEOptions) (*ACME, error) {
 }
 
 // CheckDomain says why no certificate can be had for a name with a challenge.
-func checkDomain(name string, c Challenge, directory string) error {
+func CheckDomain(name string, c Challenge, directory string) error {
 	wrong := func(why string) error { return errors.New("domain " + strconv.Quote(name) + ": " + why) }
 	switch {
 	case net.ParseIP(name) != nil:
@@ -204,6 +215,7 @@ func (a *ACME) Start(ctx context.Context) {
 		template.DNS01Solver = a.o.DNS.solver(log)
 	} else {
 		a.responder = a.newResponder()
+		a.responder.patience = time.Now().Add(a.o.Patience)
 		a.listen(ctx)
 		// The library listens by itself while it waits for the CA, unless the very
 		// address is taken; ours stays open, for orders of other proxies.

@@ -3,7 +3,7 @@ package tlsconf
 import (
 	"context"
 	"errors"
-	"strings"
+	"net"
 	"sync"
 	"time"
 
@@ -17,6 +17,9 @@ const (
 	onDemandBurst = 20
 	onDemandEvery = time.Minute
 
+	// demandTimeout is what a handshake waits for an order; one takes a few seconds.
+	demandTimeout = 7 * time.Second
+
 	// maxOnDemand bounds how many names on demand are kept in memory.
 	maxOnDemand = 10_000
 )
@@ -27,30 +30,48 @@ var (
 	errNotAllowed = errors.New("the name is not allowed any more")
 )
 
+// awaiter is a connection whose handshake takes the place of others while it is
+// computed, and gives that back while it waits.
+type awaiter interface {
+	Await(wait func(done <-chan struct{})) error
+}
+
 // demand sees to it that there is a certificate for a name that a client asks for,
-// and waits for it. ctx is that of the handshake; the order goes on without it, for
-// the next one. It says whether there is a certificate.
-func (a *ACME) demand(ctx context.Context, name string) bool {
-	name = strings.TrimSuffix(name, ".")
-	if name == "" || a.o.OnDemand == nil || !a.o.OnDemand(name) || checkDomain(name, a.o.Challenge, a.o.Directory) != nil {
-		return false
+// and waits for it. The order goes on without the handshake, for the next one. It says
+// whether there is a certificate.
+func (a *ACME) demand(conn net.Conn, name string) (bool, error) {
+	if name == "" || a.o.OnDemand == nil || !a.o.OnDemand(name) || CheckDomain(name, a.o.Challenge, a.o.Directory) != nil {
+		return false, nil
 	}
 	m := a.managed(name)
 	if m == nil {
 		if a.count() >= maxOnDemand {
 			a.o.Report(ACMEReport{Name: name, Err: errTooLarge})
-			return false
+			return false, nil
 		}
 		m = a.add(name, true)
 	}
 	if m.due(time.Now()) && !a.do(func(ctx context.Context) { a.attempt(ctx, m, a.obtain) }) {
-		return false
+		return false, nil
 	}
-	select {
-	case <-m.tried:
-	case <-ctx.Done():
+	wait := func(done <-chan struct{}) {
+		t := time.NewTimer(a.o.DemandTimeout)
+		defer t.Stop()
+		select {
+		case <-m.tried:
+		case <-t.C:
+		case <-done:
+		case <-a.stopped:
+		}
 	}
-	return m.isStored()
+	if c, ok := conn.(awaiter); ok {
+		if err := c.Await(wait); err != nil {
+			return false, err
+		}
+	} else {
+		wait(nil)
+	}
+	return m.isStored(), nil
 }
 
 // forget lets go of a name that was obtained on demand.

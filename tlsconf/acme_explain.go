@@ -52,11 +52,10 @@ func oneLine(s string) string {
 
 // diagnose says what happened, and what to do about it.
 func (a *ACME) diagnose(name string, err error) (what, todo string) {
-	var problem acme.Problem
-	if errors.As(err, &problem) {
+	if problem, ok := errors.AsType[acme.Problem](err); ok {
 		return a.diagnoseProblem(name, problem)
 	}
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
 		return err.Error(), fmt.Sprintf("tls.acme.storage %s must be writable for the user that imapgate runs as (uid %d)", a.o.Storage, os.Getuid())
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
@@ -71,7 +70,7 @@ func (a *ACME) diagnose(name string, err error) (what, todo string) {
 	if a.o.Challenge == ChallengeDNS {
 		return err.Error(), "see tls.acme.dns: the server must take updates of the zone of " + name + ", signed with that key"
 	}
-	return err.Error(), ""
+	return err.Error(), "it is tried again by itself"
 }
 
 // diagnoseProblem does so for what a CA says. See RFC 8555, Section 6.7.
@@ -117,10 +116,10 @@ func (a *ACME) diagnoseChallenge(name, kind string) string {
 	}
 	switch a.o.Challenge {
 	case ChallengeHTTP:
-		return "the CA asks http://" + name + "/.well-known/acme-challenge/ on port 80, whatever port IMAP is on. " +
+		return "the CA asks http://" + name + "/.well-known/acme-challenge/ on port 80 of the address that the name has in DNS, whatever port IMAP is on. " +
 			"That port must be reachable from the internet and lead to tls.acme.http_address (" + a.o.HTTPAddress + "), through a web server if need be; else use challenge dns-01"
 	case ChallengeTLSALPN:
-		return "the CA connects to port 443 of " + name + ", whatever port IMAP is on. " +
+		return "the CA connects to port 443 of " + name + ", of the address that the name has in DNS, whatever port IMAP is on. " +
 			"That port must be reachable from the internet and lead to tls.acme.tls_alpn_address (" + a.o.TLSALPNAddress + "); else use challenge http-01 or dns-01"
 	case ChallengeDNS:
 		return "the TXT record _acme-challenge." + strings.TrimPrefix(name, "*.") + " that tls.acme.dns makes must be seen from the internet"

@@ -31,69 +31,88 @@ func TestEachMisconfigurationIsOneLineThatSaysWhatToDo(t *testing.T) {
 		name      string
 		challenge tlsconf.Challenge
 		ca        acmetest.Options
-		mistake   func(t *testing.T, s *site)
+		mistake   func(s *site)
 		want      []string // parts of the report
 		all       bool     // it is about all names
 	}{
 		{
-			"port 80 is taken", tlsconf.ChallengeHTTP, acmetest.Options{},
-			func(t *testing.T, s *site) { occupy(t, s.o.HTTPAddress) },
-			[]string{"tls.acme.http_address 127.0.0.1:", "another program has it", "/.well-known/acme-challenge/"}, true,
+			"port 80 is taken", tlsconf.ChallengeHTTP,
+			acmetest.Options{},
+			func(s *site) { occupy(s.t, s.o.HTTPAddress) },
+			[]string{"tls.acme.http_address 127.0.0.1:", "another program has it", "/.well-known/acme-challenge/"},
+			true,
 		},
 		{
-			"a host that has port 993 only", tlsconf.ChallengeTLSALPN, acmetest.Options{},
-			func(t *testing.T, s *site) { s.o.TLSALPNAddress = "127.0.0.1:" + port(acmetest.FreePort(t)) },
-			[]string{"the CA says ", "port 443 of imap.example.org, whatever port IMAP is on", "use challenge http-01 or dns-01"}, false,
+			"a host that has port 993 only", tlsconf.ChallengeTLSALPN,
+			acmetest.Options{},
+			func(s *site) { s.o.TLSALPNAddress = "127.0.0.1:" + port(acmetest.FreePort(s.t)) },
+			[]string{"the CA says ", "port 443 of imap.example.org, ", "whatever port IMAP is on", "use challenge http-01 or dns-01"},
+			false,
 		},
 		{
-			"port 80 leads elsewhere", tlsconf.ChallengeHTTP, acmetest.Options{},
-			func(t *testing.T, s *site) { s.o.HTTPAddress = "127.0.0.1:" + port(acmetest.FreePort(t)) },
-			[]string{"the CA says ", "http://imap.example.org/.well-known/acme-challenge/ on port 80", "use challenge dns-01"}, false,
+			"port 80 leads elsewhere", tlsconf.ChallengeHTTP,
+			acmetest.Options{},
+			func(s *site) { s.o.HTTPAddress = "127.0.0.1:" + port(acmetest.FreePort(s.t)) },
+			[]string{"the CA says ", "http://imap.example.org/.well-known/acme-challenge/ on port 80 ", "use challenge dns-01"},
+			false,
 		},
 		{
 			"no external account", tlsconf.ChallengeHTTP, accounts,
-			func(*testing.T, *site) {},
-			[]string{"externalAccountRequired", "set tls.acme.eab"}, false,
+			func(*site) {},
+			[]string{"externalAccountRequired", "set tls.acme.eab"},
+			false,
 		},
 		{
 			"wrong external account", tlsconf.ChallengeHTTP, accounts,
-			func(_ *testing.T, s *site) { s.o.EAB = &tlsconf.EAB{KeyID: "account-2", HMAC: hmac} },
-			[]string{"compare tls.acme.eab.key_id and what is in tls.acme.eab.hmac_file"}, false,
+			func(s *site) { s.o.EAB = &tlsconf.EAB{KeyID: "account-2", HMAC: hmac} },
+			[]string{"compare tls.acme.eab.key_id and what is in tls.acme.eab.hmac_file"},
+			false,
 		},
 		{
 			"wrong key of the external account", tlsconf.ChallengeHTTP, accounts,
-			func(_ *testing.T, s *site) { s.o.EAB = &tlsconf.EAB{KeyID: "account-1", HMAC: hmac[:20]} },
-			[]string{"compare tls.acme.eab.key_id and what is in tls.acme.eab.hmac_file"}, false,
+			func(s *site) { s.o.EAB = &tlsconf.EAB{KeyID: "account-1", HMAC: hmac[:20]} },
+			[]string{"compare tls.acme.eab.key_id and what is in tls.acme.eab.hmac_file"},
+			false,
 		},
 		{
-			"a directory that nobody vouches for", tlsconf.ChallengeHTTP, acmetest.Options{},
-			func(_ *testing.T, s *site) { s.o.Roots = x509.NewCertPool() },
-			[]string{"is not trusted", "set tls.acme.ca"}, false,
+			"a directory that nobody vouches for", tlsconf.ChallengeHTTP,
+			acmetest.Options{},
+			func(s *site) { s.o.Roots = x509.NewCertPool() },
+			[]string{"is not trusted", "set tls.acme.ca"},
+			false,
 		},
 		{
-			"a directory that is not there", tlsconf.ChallengeHTTP, acmetest.Options{},
-			func(t *testing.T, s *site) { s.o.Directory = "https://localhost:" + port(acmetest.FreePort(t)) + "/dir" },
-			[]string{"the CA cannot be reached", "connection refused", "tried again by itself"}, false,
+			"a directory that is not there", tlsconf.ChallengeHTTP,
+			acmetest.Options{},
+			func(s *site) {
+				s.o.Directory = "https://localhost:" + port(acmetest.FreePort(s.t)) + "/dir"
+			},
+			[]string{"the CA cannot be reached", "connection refused", "tried again by itself"},
+			false,
 		},
 		{
-			"a key that the DNS server does not know", tlsconf.ChallengeDNS, acmetest.Options{},
-			func(_ *testing.T, s *site) { s.o.DNS.Key = base64.StdEncoding.EncodeToString([]byte("another")) },
-			[]string{"see tls.acme.dns", "signed with that key"}, false,
+			"a key that the DNS server does not know", tlsconf.ChallengeDNS,
+			acmetest.Options{},
+			func(s *site) { s.o.DNS.Key = base64.StdEncoding.EncodeToString([]byte("another")) },
+			[]string{"see tls.acme.dns", "signed with that key"},
+			false,
 		},
 		{
-			"a storage that is a file", tlsconf.ChallengeHTTP, acmetest.Options{},
-			func(t *testing.T, s *site) {
+			"a storage that is a file", tlsconf.ChallengeHTTP,
+			acmetest.Options{},
+			func(s *site) {
 				s.o.Storage = filepath.Join(s.o.Storage, "file")
 				if err := os.WriteFile(s.o.Storage, nil, 0o600); err != nil {
-					t.Fatal(err)
+					s.t.Fatal(err)
 				}
 			},
-			[]string{"not a directory"}, false,
+			[]string{"not a directory"},
+			false,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, c.challenge, c.ca)
-			c.mistake(t, s)
+			c.mistake(s)
 			core, logs := observer.New(zapcore.DebugLevel)
 			s.o.Log = zap.New(core)
 			a := s.start(t)
@@ -161,6 +180,18 @@ func TestACMEGoesOnWhenThePortIsFree(t *testing.T) {
 	s.mustServe(t, tlsconf.Choice{ACME: a}, "imap.example.org")
 }
 
+func TestAnAddressThatIsFreeInAMomentIsNoNews(t *testing.T) {
+	s := newSite(t, tlsconf.ChallengeHTTP, acmetest.Options{})
+	s.o.Patience = time.Minute
+	leave := occupy(t, s.o.HTTPAddress)
+	a := s.start(t)
+	if _, err := served(t, tlsconf.Choice{ACME: a}, "imap.example.org"); err != nil {
+		t.Error(err)
+	}
+	leave()
+	s.obtained(t, "imap.example.org")
+}
+
 func TestACMELeavesNothingRunning(t *testing.T) {
 	s := newSite(t, tlsconf.ChallengeTLSALPN, acmetest.Options{})
 	a := s.start(t)
@@ -213,15 +244,17 @@ func TestNonsensicalACMEOptionsAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, change := range map[string]func(*tlsconf.ACMEOptions){
-		"without any domain":         func(o *tlsconf.ACMEOptions) { o.Domains = nil },
-		"e-mail":                     func(o *tlsconf.ACMEOptions) { o.Email = "" },
-		"directory for accounts":     func(o *tlsconf.ACMEOptions) { o.Storage = "" },
-		`challenge "none" is unkn`:   func(o *tlsconf.ACMEOptions) { o.Challenge = "none" },
-		"is an address":              func(o *tlsconf.ACMEOptions) { o.Domains = []string{"192.0.2.1"} },
-		"a wildcard needs":           func(o *tlsconf.ACMEOptions) { o.Domains = []string{"*.example.org"} },
-		"no public CA":               func(o *tlsconf.ACMEOptions) { o.Domains = []string{"imap.local"} },
-		"without a DNS provider":     func(o *tlsconf.ACMEOptions) { o.Challenge = tlsconf.ChallengeDNS },
-		`DNS provider "x" is unknow`: func(o *tlsconf.ACMEOptions) { o.Challenge, o.DNS = tlsconf.ChallengeDNS, &tlsconf.DNSOptions{Provider: "x"} },
+		"without any domain":       func(o *tlsconf.ACMEOptions) { o.Domains = nil },
+		"e-mail":                   func(o *tlsconf.ACMEOptions) { o.Email = "" },
+		"directory for accounts":   func(o *tlsconf.ACMEOptions) { o.Storage = "" },
+		`challenge "none" is unkn`: func(o *tlsconf.ACMEOptions) { o.Challenge = "none" },
+		"is an address":            func(o *tlsconf.ACMEOptions) { o.Domains = []string{"192.0.2.1"} },
+		"a wildcard needs":         func(o *tlsconf.ACMEOptions) { o.Domains = []string{"*.example.org"} },
+		"no public CA":             func(o *tlsconf.ACMEOptions) { o.Domains = []string{"imap.local"} },
+		"without a DNS provider":   func(o *tlsconf.ACMEOptions) { o.Challenge = tlsconf.ChallengeDNS },
+		`DNS provider "x" is unknow`: func(o *tlsconf.ACMEOptions) {
+			o.Challenge, o.DNS = tlsconf.ChallengeDNS, &tlsconf.DNSOptions{Provider: "x"}
+		},
 		"need a server and a key": func(o *tlsconf.ACMEOptions) {
 			o.Challenge, o.DNS = tlsconf.ChallengeDNS, &tlsconf.DNSOptions{Provider: "rfc2136"}
 		},

@@ -62,6 +62,3 @@ func (m *managed) info() ACMEInfo {
 // Serving says whether there is a certificate from the CA at all; else clients see a
 // self-signed one, where there are no files.
 func (a *ACME) Serving() bool { return a.fallback() != a.selfSigned }
-
-// Directory returns the URL of the CA.
-func (a *ACME) Directory() string { return a.o.Directory }

@@ -21,6 +21,7 @@ const ChallengeProtocol = acmez.ACMETLS1Protocol
 const (
 	// relistenAfter is how often an address that is taken is tried again.
 	relistenAfter = 30 * time.Second
+	relistenSoon  = 100 * time.Millisecond // while it is to be free in a moment
 
 	// challengeTimeout bounds each step of an answer to a CA.
 	challengeTimeout = 5 * time.Second
@@ -33,7 +34,11 @@ const (
 type responder struct {
 	host string
 	port int
-	open net.Listener // owned by respond after Start; nil: not open
+
+	// Owned by respond after Start.
+	open     net.Listener // nil: not open
+	told     bool         // that it is not
+	patience time.Time    // until when it may be closed without being told
 
 	wanted chan chan struct{} // wishes to open it now
 }
@@ -68,8 +73,13 @@ func (a *ACME) listen(ctx context.Context) {
 // hear remembers whether challenges can be answered, and reports what is news.
 func (a *ACME) hear(now error) {
 	was := a.deaf.Swap(&now)
-	wasDeaf := was != nil && *was != nil
-	if wasDeaf != (now != nil) || now != nil && (*was).Error() != now.Error() {
+	r := a.responder
+	switch {
+	case now == nil && !r.told:
+	case now != nil && time.Now().Before(r.patience):
+	case now != nil && r.told && (*was).Error() == now.Error():
+	default:
+		r.told = now != nil
 		a.o.Report(ACMEReport{Err: now})
 	}
 }
@@ -81,14 +91,6 @@ func (a *ACME) ready() error {
 		return *deaf
 	}
 	return nil
-}
-
-// Address returns where challenges are answered, nil where they are not.
-func (a *ACME) Address() net.Addr {
-	if a.responder == nil || a.ready() != nil {
-		return nil
-	}
-	return &net.TCPAddr{IP: net.ParseIP(a.responder.host), Port: a.responder.port}
 }
 
 // respond answers challenges until ctx ends. An address that cannot be opened is
@@ -126,7 +128,11 @@ func (a *ACME) respond(ctx context.Context) {
 // relisten opens the address of the responder again after a while, or when somebody
 // wants it now.
 func (a *ACME) relisten(ctx context.Context) bool {
-	t := time.NewTimer(relistenAfter)
+	after := relistenAfter
+	if time.Now().Before(a.responder.patience) {
+		after = relistenSoon
+	}
+	t := time.NewTimer(after)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -240,4 +246,3 @@ func (a *ACME) explainListen(err error) string {
 	}
 	return what + ": " + err.Error()
 }
-

@@ -199,16 +199,6 @@ func (a *ACME) Renew(ctx context.Context, name string) error {
 	}
 }
 
-// Names returns the names of all certificates, those that are yet to be obtained
-// included: Domains first, then those on demand.
-func (a *ACME) Names() []string {
-	var names []string
-	for _, i := range a.Info() {
-		names = append(names, i.Name)
-	}
-	return names
-}
-
 // ownKey marks contexts of orders that report for themselves.
 type ownKey struct{}
 

@@ -18,6 +18,7 @@ import (
 
 // site is a CA, a zone, and what an ACME there needs.
 type site struct {
+	t       *testing.T
 	ca      *acmetest.CA
 	zone    *acmetest.Zone
 	o       tlsconf.ACMEOptions
@@ -27,7 +28,7 @@ type site struct {
 // newSite returns a site with a challenge, for imap.example.org.
 func newSite(t *testing.T, c tlsconf.Challenge, o acmetest.Options) *site {
 	t.Helper()
-	s := &site{zone: acmetest.NewZone(t, "example.org"), reports: make(chan tlsconf.ACMEReport, 100)}
+	s := &site{t: t, zone: acmetest.NewZone(t, "example.org"), reports: make(chan tlsconf.ACMEReport, 100)}
 	o.Zone, o.HTTPPort, o.TLSPort = s.zone, acmetest.FreePort(t), acmetest.FreePort(t)
 	s.ca = acmetest.NewCA(t, o)
 	s.o = tlsconf.ACMEOptions{

@@ -40,10 +40,12 @@ func (c Choice) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, er
 	if cert := c.ACME.match(name); cert != nil {
 		return cert, nil
 	}
-	if c.ACME.demand(hello.Context(), name) {
-		if cert := c.ACME.match(name); cert != nil {
-			return cert, nil
-		}
+	demanded, err := c.ACME.demand(hello.Conn, name)
+	if err != nil {
+		return nil, err
+	}
+	if cert := c.ACME.match(name); demanded && cert != nil {
+		return cert, nil
 	}
 	if c.Files != nil {
 		return c.Files.GetCertificate(hello)

@@ -2,6 +2,7 @@ package tlsconf
 
 import (
 	"context"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -17,3 +18,8 @@ func Reload(thing Watched) (changed bool, err error) { return thing.reload() }
 // Explain words the error of a file that cannot be read. Tests that run as root
 // can read every file.
 var Explain = explain
+
+// Bucket returns what takes of a bucket that bounds orders.
+func Bucket(burst int, every time.Duration) (take func(now time.Time) bool) {
+	return (&bucket{burst: burst, every: every}).take
+}

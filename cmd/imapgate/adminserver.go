@@ -132,10 +132,14 @@ type adminSite struct{ a *app }
 // InForce implements [admin.Site], like the methods below.
 func (s adminSite) InForce() admin.InForce {
 	l := s.a.current.Load()
-	return admin.InForce{
+	in := admin.InForce{
 		Table: l.routing.Table, Names: l.routing.Names,
 		CloseSpread: l.conf.CloseSpread.V, Certificates: l.conf.Certificates,
 	}
+	if running := s.a.acme.Load(); running != nil {
+		in.ACME = running.ACME
+	}
+	return in
 }
 
 var errStopping = errors.New("imapgate is shutting down")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +34,7 @@ type app struct {
 	stopping chan struct{}       // closed when neither will happen any more
 
 	certificates atomic.Pointer[tlsconf.Files] // those in force
+	acme         atomic.Pointer[runningACME]   // nil: none
 	tickets      tlsconf.Tickets
 	current      atomic.Pointer[loaded] // inForce, for all other goroutines
 
@@ -94,6 +94,7 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 	}
 	a.log.Info("starting", zap.String("version", build().Version), zap.String("config", path))
 	in.dropRest(a.log)
+	a.startACME(ctx, l.conf.ACME)
 	a.certificates.Store(l.conf.Certificates)
 	a.tickets.Set(l.conf.TicketKeys)
 	a.attachTickets(l)
@@ -142,16 +143,13 @@ func (a *app) restore(l *loaded) error {
 	return nil
 }
 
-// errNoCertificate cannot happen with a configuration that was checked.
-var errNoCertificate = errors.New("no certificate is configured")
-
 // certificate chooses the certificate of a handshake among those in force.
 func (a *app) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	files := a.certificates.Load()
-	if files == nil {
-		return nil, errNoCertificate
+	choice := tlsconf.Choice{Files: a.certificates.Load()}
+	if running := a.acme.Load(); running != nil {
+		choice.ACME = running.ACME
 	}
-	return files.GetCertificate(hello)
+	return choice.GetCertificate(hello)
 }
 
 // open opens the listeners that are not open yet: all, or none.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -64,6 +65,13 @@ func summary(w io.Writer, path string, l *loaded) error {
 			certs = append(certs, fmt.Sprintf("%s (%s, until %s)", strings.Join(info.Names, " "), info.KeyType, info.NotAfter.Format(time.DateOnly)))
 		}
 		row("certificates", certs)
+	}
+	if a := l.conf.ACME; a != nil {
+		wanted := slices.Clone(a.Domains)
+		for _, label := range a.Labels {
+			wanted = append(wanted, strings.TrimPrefix(label+".DOMAIN", "@.")+" on demand")
+		}
+		row("acme", []string{strings.Join(wanted, " "), string(a.Challenge), a.Directory})
 	}
 	row("backends", names(l.conf.Backends))
 	if len(l.conf.Pools) > 0 {

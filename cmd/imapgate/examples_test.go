@@ -45,6 +45,7 @@ func installExample(t *testing.T, name string) (path string) {
 	}
 	writeFiles(t, dir, map[string]string{
 		"ca.pem": string(caPEM), "client-ca.pem": string(caPEM), "master.secret": "imapgate\n", "probe.secret": "imapgate\n",
+		"eab.secret": "c2VjcmV0\n", "tsig.secret": "c2VjcmV0\n",
 		"admin.tokens": "prometheus 0123456789abcdef\n",
 	})
 	for _, pair := range [][2]string{{"fullchain.pem", "privkey.pem"}, {"example.com.pem", "example.com.key"}, {"client.pem", "client.key"}} {

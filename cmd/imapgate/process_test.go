@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,23 +78,23 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *process {
 	return p
 }
 
-// waitLine returns the next log line with a message, as its fields.
-func (p *process) waitLine(t *testing.T, message string) map[string]any {
+// waitLine returns the next log line with one of the messages, as its fields.
+func (p *process) waitLine(t *testing.T, messages ...string) map[string]any {
 	t.Helper()
 	timeout := time.After(patience)
 	for {
 		select {
 		case line, ok := <-p.lines:
 			if !ok {
-				t.Fatalf("ended before it logged %q", message)
+				t.Fatalf("ended before it logged %q", messages)
 			}
 			p.seen = append(p.seen, line)
 			fields := make(map[string]any)
-			if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == message {
+			if json.Unmarshal([]byte(line), &fields) == nil && slices.ContainsFunc(messages, func(m string) bool { return fields["msg"] == m }) {
 				return fields
 			}
 		case <-timeout:
-			t.Fatalf("%q was not logged", message)
+			t.Fatalf("%q was not logged", messages)
 		}
 	}
 }

@@ -84,6 +84,7 @@ func (a *app) apply(ctx context.Context, p prepared) error {
 	a.certificates.Store(next.conf.Certificates)
 	a.tickets.Set(next.conf.TicketKeys)
 	a.attachTickets(next)
+	a.startACME(ctx, next.conf.ACME)
 	a.replaceListeners(ctx, next.conf.Listeners, opened)
 	a.level.SetLevel(logLevel(&next.conf.Log))
 	a.keep(next)

@@ -76,6 +76,7 @@ func (a *app) stopServing(pid int) {
 		s.stop()
 	}
 	a.watching.Wait()
+	a.stopACME()
 	a.admin.stop()
 }
 

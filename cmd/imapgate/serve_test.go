@@ -17,12 +17,13 @@ import (
 // plant is a directory with a configuration for two servers in memory, which a
 // test changes while imapgate runs.
 type plant struct {
-	dir      string
-	listen   []string // entries of listen
-	tls      string   // more keys of tls
-	backends *demoBackends
-	extra    string // more backends
-	tail     string // more sections
+	dir          string
+	listen       []string // entries of listen
+	tls          string   // more keys of tls
+	certificates string   // keys of tls, in the place of a certificate for localhost
+	backends     *demoBackends
+	extra        string // more backends
+	tail         string // more sections
 }
 
 func newPlant(t *testing.T) *plant {
@@ -54,13 +55,17 @@ func (p *plant) writeConfig(t *testing.T) {
 	for _, address := range p.listen {
 		fmt.Fprintf(&b, "  - {address: %q, tls: implicit}\n", address)
 	}
-	fmt.Fprintf(&b, `tls: {certificates: [{cert: cert.pem, key: cert.key}]%s}
+	certificates := p.certificates
+	if certificates == "" {
+		certificates = "certificates: [{cert: cert.pem, key: cert.key}]"
+	}
+	fmt.Fprintf(&b, `tls: {%s%s}
 backends:
   mail1: {address: %q, tls: implicit, tls_name: localhost, ca: authority.pem}
   mail2: {address: %q, tls: starttls, tls_name: localhost, ca: authority.pem}
 %sroute: {tables: [users.map]}
 log: {format: json}
-%s`, p.tls, p.backends.address("mail1"), p.backends.address("mail2"), p.extra, p.tail)
+%s`, certificates, p.tls, p.backends.address("mail1"), p.backends.address("mail2"), p.extra, p.tail)
 	writeFiles(t, p.dir, map[string]string{"imapgate.yaml": b.String()})
 }
 

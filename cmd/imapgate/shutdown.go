@@ -91,6 +91,7 @@ func (a *app) close() {
 	_ = a.server.Close()
 	a.serving.Wait()
 	a.watching.Wait()
+	a.stopACME()
 	a.admin.stop()
 	a.older.close()
 }

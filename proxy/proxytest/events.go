@@ -289,7 +289,7 @@ func (r *runner) tls(t *testing.T, e event) error {
 		return errors.New("the session was not resumed")
 	case s.who == 'B' && e.opts["sni"] != "" && state.ServerName != e.opts["sni"]:
 		return fmt.Errorf("the proxy asked for %q", state.ServerName)
-	case s.who == 'C' && e.opts["alpn"] != "" && state.NegotiatedProtocol != "imap":
+	case s.who == 'C' && e.opts["alpn"] != "" && state.NegotiatedProtocol != e.opts["alpn"] && state.NegotiatedProtocol != "imap":
 		return fmt.Errorf("ALPN chose %q", state.NegotiatedProtocol)
 	}
 	return nil

@@ -212,7 +212,7 @@ func (s *setup) finish(tb testing.TB, l *Listener) *proxy.Listener {
 	if pl.TLS != proxy.TLSNone {
 		pl.TLSConfig = &tls.Config{
 			Certificates: []tls.Certificate{s.ca.Issue(tb, CertOptions{Hosts: []string{"imap.example.org"}})},
-			NextProtos:   []string{"imap"},
+			NextProtos:   []string{"imap", "acme-tls/1"},
 			ClientAuth:   s.auth,
 			ClientCAs:    s.ca.Pool(),
 			MinVersion:   tls.VersionTLS12,

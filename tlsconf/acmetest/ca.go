@@ -53,11 +53,11 @@ type CA struct {
 }
 
 // NewCA starts a CA, and ends it with the test.
-func NewCA(t testing.TB, o Options) *CA {
-	t.Helper()
-	t.Setenv("PEBBLE_VA_NOSLEEP", "1")
-	t.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
-	t.Setenv("PEBBLE_AUTHZREUSE", "0") // each order is validated
+func NewCA(tb testing.TB, o Options) *CA {
+	tb.Helper()
+	tb.Setenv("PEBBLE_VA_NOSLEEP", "1")
+	tb.Setenv("PEBBLE_WFE_NONCEREJECT", "0")
+	tb.Setenv("PEBBLE_AUTHZREUSE", "0") // each order is validated
 	if o.Validity == 0 {
 		o.Validity = 90 * 24 * time.Hour
 	}
@@ -65,22 +65,22 @@ func NewCA(t testing.TB, o Options) *CA {
 	store := db.NewMemoryStore()
 	for id, key := range o.EABKeys {
 		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	c := &CA{issuing: ca.New(logger, store, "", "ecdsa", 0, 1, map[string]ca.Profile{
-		"default": {Description: "the only one", ValidityPeriod: uint64(o.Validity / time.Second)},
+		"default": {Description: "the only one", ValidityPeriod: uint64(o.Validity.Seconds())},
 	})}
 	front := wfe.New(logger, store, va.New(logger, o.HTTPPort, o.TLSPort, false, o.Zone.Address, store), c.issuing,
 		[]string{"ca.test"}, false, len(o.EABKeys) > 0, 0, 0)
 
-	own := proxytest.NewCA(t)
-	cert := own.Issue(t, proxytest.CertOptions{})
+	own := proxytest.NewCA(tb)
+	cert := own.Issue(tb, proxytest.CertOptions{})
 	c.Roots = own.Pool()
-	c.RootFile = own.WritePEM(t, t.TempDir())
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	c.RootFile = own.WritePEM(tb, tb.TempDir())
+	l, err := new(net.ListenConfig).Listen(tb.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	c.address = l.Addr().String()
 	c.Directory = "https://" + strings.Replace(c.address, "127.0.0.1", "localhost", 1) + wfe.DirectoryPath
@@ -102,7 +102,7 @@ func NewCA(t testing.TB, o Options) *CA {
 		defer close(done)
 		_ = c.server.ServeTLS(l, "", "")
 	}()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = c.server.Close()
 		<-done
 	})
@@ -137,11 +137,11 @@ func (c *CA) SetDown(down bool) {
 }
 
 // Issuers returns the root of the certificates that it issues.
-func (c *CA) Issuers(t testing.TB) *x509.CertPool {
-	t.Helper()
+func (c *CA) Issuers(tb testing.TB) *x509.CertPool {
+	tb.Helper()
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(c.IssuersPEM()) {
-		t.Fatal("Pebble has no root certificate")
+		tb.Fatal("Pebble has no root certificate")
 	}
 	return pool
 }
@@ -152,11 +152,11 @@ func (c *CA) IssuersPEM() []byte {
 }
 
 // FreePort returns a TCP port of 127.0.0.1 that nothing listens on.
-func FreePort(t testing.TB) int {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(context.WithoutCancel(t.Context()), "tcp", "127.0.0.1:0")
+func FreePort(tb testing.TB) int {
+	tb.Helper()
+	l, err := new(net.ListenConfig).Listen(context.WithoutCancel(tb.Context()), "tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer l.Close()
 	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is a TCP listener

@@ -35,16 +35,16 @@ type Zone struct {
 }
 
 // NewZone serves a zone until the test ends.
-func NewZone(t testing.TB, name string) *Zone {
-	t.Helper()
+func NewZone(tb testing.TB, name string) *Zone {
+	tb.Helper()
 	z := &Zone{Name: name, txt: make(map[string][]string), gone: make(map[string]bool)}
 	var lc net.ListenConfig
-	ctx := context.WithoutCancel(t.Context())
+	ctx := context.WithoutCancel(tb.Context())
 	// The same port for both: the one that UDP gets may be taken for TCP.
 	for range 20 {
 		udp, err := lc.ListenPacket(ctx, "udp", "127.0.0.1:0")
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		tcp, err := lc.Listen(ctx, "tcp", udp.LocalAddr().String())
 		if err != nil {
@@ -52,15 +52,16 @@ func NewZone(t testing.TB, name string) *Zone {
 			continue
 		}
 		z.Address = tcp.Addr().String()
-		z.serve(t, &dns.Server{Listener: tcp})
-		z.serve(t, &dns.Server{PacketConn: udp})
+		z.serve(tb, &dns.Server{Listener: tcp})
+		z.serve(tb, &dns.Server{PacketConn: udp})
 		return z
 	}
-	t.Fatal("no port is free for both UDP and TCP")
+	tb.Fatal("no port is free for both UDP and TCP")
 	return nil
 }
 
-func (z *Zone) serve(t testing.TB, s *dns.Server) {
+func (z *Zone) serve(tb testing.TB, s *dns.Server) {
+	tb.Helper()
 	s.Handler = z
 	s.TsigSecret = map[string]string{dns.Fqdn(KeyName): Key}
 	s.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
@@ -71,7 +72,7 @@ func (z *Zone) serve(t testing.TB, s *dns.Server) {
 		_ = s.ActivateAndServe()
 	}()
 	<-started
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = s.Shutdown()
 		<-done
 	})

@@ -87,6 +87,11 @@ func UserPath(user, operation string) string {
 	return "/v1/users/" + url.PathEscape(user) + "/" + operation
 }
 
+// CertificatePath returns the path of an operation on a certificate.
+func CertificatePath(name, operation string) string {
+	return "/v1/certificates/" + url.PathEscape(name) + "/" + operation
+}
+
 // RoutePath returns the path of what explains where a user is sent.
 func RoutePath(user string) string { return "/v1/route/" + url.PathEscape(user) }
 

@@ -33,7 +33,7 @@ func newCollector(s *Server) *collector {
 		overrides:  desc("overrides", "Changes of people that are in force.", "kind"),
 		saved:      desc("overrides_saved", "Whether the changes of people would survive a restart."),
 		expiry:     desc("cert_expiry_timestamp_seconds", "When a certificate that clients see expires.", "name"),
-		problem:    desc("cert_problem", "Whether a certificate that clients see is not valid, or older than its files.", "name"),
+		problem:    desc("cert_problem", "Whether a certificate that clients are to see is yet to be obtained, not valid, older than its files, or cannot be renewed.", "name"),
 		reloaded:   desc("config_last_reload_successful", "Whether the configuration, the tables and the certificates in force are what their files say."),
 		waiting:    desc("connections_active", "Clients that are connected and have not logged in."),
 		handshakes: desc("tls_handshakes_waiting", "TLS handshakes with clients that wait for others to be computed."),
@@ -75,9 +75,11 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.overrides, float64(n), string(kind))
 	}
 	gauge(c.saved, truth(o.File != "" && o.Error == ""))
-	for name, cert := range c.s.certs(time.Now()) {
-		gauge(c.expiry, seconds(cert.expires), name)
+	for name, cert := range c.s.certs(e.Status.Now) {
 		gauge(c.problem, truth(cert.problem), name)
+		if !cert.expires.IsZero() {
+			gauge(c.expiry, seconds(cert.expires), name)
+		}
 	}
 	gauge(c.reloaded, truth(c.s.History.OK()))
 	gauge(c.waiting, float64(e.Status.Connections))
@@ -85,34 +87,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for name, n := range c.s.Proxy.WarmConnections() {
 		gauge(c.warm, float64(n), name)
 	}
-}
-
-// certStatus is how the certificates for a name are.
-type certStatus struct {
-	expires time.Time // the earlier one's, where an RSA and an ECDSA certificate share the name
-	problem bool
-}
-
-// certs returns how certificates are, by the first name of each.
-func (s *Server) certs(now time.Time) map[string]certStatus {
-	all := make(map[string]certStatus)
-	files := s.Site.InForce().Certificates
-	if files == nil {
-		return all
-	}
-	for _, info := range files.Info() {
-		name := info.Cert
-		if len(info.Names) > 0 {
-			name = info.Names[0]
-		}
-		c, ok := all[name]
-		if !ok || info.NotAfter.Before(c.expires) {
-			c.expires = info.NotAfter
-		}
-		c.problem = c.problem || info.Problem != nil || info.Warning(now) != ""
-		all[name] = c
-	}
-	return all
 }
 
 func truth(b bool) float64 {

@@ -28,6 +28,7 @@ func endpoints() []endpoint {
 		get("/v1/overrides", (*Server).overrides, "kind", "limit"),
 		get("/v1/certificates", (*Server).certificates),
 		get("/v1/reloads", (*Server).reloads),
+		long(post("/v1/certificates/{name}/renew", (*Server).renew)),
 
 		change("/v1/backends/{name}/drain", (*Server).drain),
 		change("/v1/backends/{name}/maint", (*Server).maint),

@@ -54,6 +54,8 @@ type fake struct {
 	logins    map[string]proxy.LoginLoad
 	listening []string
 
+	acme ACME
+
 	reload  func(context.Context, ReloadOptions) (Reload, error)
 	upgrade func(context.Context, UpgradeOptions) (Upgraded, error)
 	older   *OlderProcess
@@ -173,7 +175,7 @@ func (p fakeProxy) Trace(ctx context.Context, o proxy.TraceOptions, show func(pr
 type fakeSite struct{ f *fake }
 
 func (s fakeSite) InForce() InForce {
-	return InForce{Table: s.f.table, Names: definition.Names, CloseSpread: 30 * time.Second}
+	return InForce{Table: s.f.table, Names: definition.Names, CloseSpread: 30 * time.Second, ACME: s.f.acme}
 }
 
 func (s fakeSite) Reload(ctx context.Context, o ReloadOptions) (Reload, error) {

@@ -55,7 +55,17 @@ type InForce struct {
 	Names        route.Names
 	CloseSpread  time.Duration  // over which many sessions are ended
 	Certificates *tlsconf.Files // nil: none
+	ACME         ACME           // nil: none
 }
+
+// ACME is what obtains certificates from a CA: a [tlsconf.ACME].
+type ACME interface {
+	Info() []tlsconf.ACMEInfo
+	Serving() bool
+	Renew(ctx context.Context, name string) error
+}
+
+var _ ACME = (*tlsconf.ACME)(nil)
 
 // ReloadOptions say how to reload.
 type ReloadOptions struct {

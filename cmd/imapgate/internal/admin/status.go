@@ -63,7 +63,7 @@ func (s *Server) look() Event {
 		st.Reload = &last[0]
 	}
 	st.Older = s.Site.Older()
-	st.Missing = s.missing(in.Table)
+	st.Missing = s.missing(in)
 	st.Ready = len(st.Missing) == 0
 	e.Status = st
 	return e
@@ -93,7 +93,8 @@ func (c *BackendCounts) add(b route.BackendStatus) {
 }
 
 // missing returns what keeps the proxy from serving new clients.
-func (s *Server) missing(t *route.Table) []string {
+func (s *Server) missing(in InForce) []string {
+	t := in.Table
 	missing := []string{}
 	add := func(is bool, what string) {
 		if is {
@@ -106,6 +107,7 @@ func (s *Server) missing(t *route.Table) []string {
 	loaded := t.Stats().Generation > 0
 	add(!loaded, "no routing table is loaded")
 	add(loaded && !slices.ContainsFunc(t.Backends(), up), "no backend is up")
+	add(in.selfSigned(), "no certificate is obtained yet, clients see a self-signed one")
 	return missing
 }
 
@@ -116,9 +118,9 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 
 // readyz says whether new clients should be sent here, and if not, why.
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
-	missing := s.missing(s.Site.InForce().Table)
+	missing := s.missing(s.Site.InForce())
 	if len(missing) == 0 {
-		writeText(w, http.StatusOK, "ready\n")
+		writeText(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.troubles()...), "\n")+"\n")
 		return
 	}
 	writeText(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, ", ")+"\n")
@@ -173,25 +175,6 @@ func Staleness(t *route.Table) func(route.Override) bool {
 		}
 		return false
 	}
-}
-
-func (s *Server) certificates(*call) (*Certificates, error) {
-	out := &Certificates{Now: time.Now().UTC(), Certificates: []Certificate{}}
-	files := s.Site.InForce().Certificates
-	if files == nil {
-		return out, nil
-	}
-	for _, info := range files.Info() {
-		cert := Certificate{
-			File: info.Cert, Names: append([]string{}, info.Names...), KeyType: info.KeyType,
-			NotBefore: info.NotBefore, NotAfter: info.NotAfter, Problem: info.Warning(out.Now),
-		}
-		if info.Problem != nil {
-			cert.Problem = info.Problem.Error()
-		}
-		out.Certificates = append(out.Certificates, cert)
-	}
-	return out, nil
 }
 
 // route explains where a user is sent.

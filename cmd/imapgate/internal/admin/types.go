@@ -145,14 +145,31 @@ type Overrides struct {
 	Overrides []Override `json:"overrides"` // fewer than Total with a limit
 }
 
-// Certificate is one of those that clients see.
+// Certificate is one of those that clients see, or are to see.
 type Certificate struct {
-	File      string    `json:"file"`
+	Source    string    `json:"source"`         // one of the Source constants
+	File      string    `json:"file,omitempty"` // for SourceFile
 	Names     []string  `json:"names"`
-	KeyType   string    `json:"key_type"`
-	NotBefore time.Time `json:"not_before"`
-	NotAfter  time.Time `json:"not_after"`
-	Problem   string    `json:"problem,omitempty"` // expired, or newer files that cannot be used
+	Serves    []string  `json:"serves"`             // what clients ask for who get it: its names, but for those that another one serves
+	Default   bool      `json:"default"`            // clients get it who ask for no name, or for one that there is nothing for
+	KeyType   string    `json:"key_type,omitempty"` // "", like the times, when it is yet to be obtained
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	Problem   string    `json:"problem,omitempty"`     // expired, newer files that cannot be used, an order that failed
+	Next      time.Time `json:"next_attempt,omitzero"` // of an order that failed
+}
+
+// Where certificates come from.
+const (
+	SourceFile       = "file"
+	SourceACME       = "acme"
+	SourceOnDemand   = "on-demand"   // from the same CA, since a client asked for it
+	SourceSelfSigned = "self-signed" // until there is another one
+)
+
+// RenewRequest is the body of POST /v1/certificates/{name}/renew.
+type RenewRequest struct {
+	Why string `json:"why,omitempty"` // for the log
 }
 
 // Certificates is the answer to GET /v1/certificates.

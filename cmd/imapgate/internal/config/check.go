@@ -71,8 +71,9 @@ func (p *Parsed) checkListen() {
 			p.checkExternal(l)
 		}
 	}
-	if encrypted.Line > 0 && len(p.TLS.Certificates) == 0 && !p.w.failedUnder("tls") {
-		p.fail(encrypted, "add tls: {certificates: [{cert: FILE, key: FILE}]}", "a listener with TLS needs a certificate, and there is none")
+	p.checkACME(encrypted.Line > 0)
+	if encrypted.Line > 0 && len(p.TLS.Certificates) == 0 && p.TLS.ACME == nil && !p.w.failedUnder("tls") {
+		p.fail(encrypted, "add tls: {certificates: [{cert: FILE, key: FILE}]}, or tls: {acme: {domains: [NAME], email: ADDRESS}}", "a listener with TLS needs a certificate, and there is none")
 	}
 }
 

@@ -32,6 +32,9 @@ type Compiled struct {
 	// BackendTLS is the TLS of each backend that has any, by the backend's name.
 	BackendTLS map[string]*tlsconf.ClientFiles
 
+	// ACME is what tls.acme says, nil when it is absent.
+	ACME *ACMEOptions
+
 	// Proxy has no Router yet.
 	Proxy proxy.Config
 
@@ -66,6 +69,7 @@ func (p *Parsed) Compile(get GetCertificate) (*Compiled, error) {
 	out := &Compiled{Parsed: p, BackendTLS: make(map[string]*tlsconf.ClientFiles)}
 	out.Certificates = c.certificates()
 	out.TicketKeys = c.ticketKeys()
+	out.ACME = c.acme()
 	seen := make(map[string]int)
 	for i := range p.Listen {
 		l := c.listener(&p.Listen[i], get)
@@ -205,7 +209,7 @@ func (c *compiler) listener(l *Listen, get GetCertificate) Listener {
 		}
 	}
 	out.Fingerprint = fmt.Sprint(l.TLS.V, c.TLS.MinVersion.V, c.TLS.Profile.V, out.Serve.ProxyFrom, out.Serve.ProxyTLS,
-		l.ClientAuth.V, caSum, l.ClientUser.V)
+		l.ClientAuth.V, caSum, l.ClientUser.V, c.answersTLSALPN())
 	return out
 }
 
@@ -213,7 +217,7 @@ func (c *compiler) listener(l *Listen, get GetCertificate) Listener {
 // the CAs, so that a reload notices when they have changed.
 func (c *compiler) serverTLS(l *Listen, get GetCertificate) (*tls.Config, [sha256.Size]byte) {
 	var caSum [sha256.Size]byte
-	o := tlsconf.ServerOptions{Certificates: get, Compatible: c.TLS.Profile.V == compatible && !l.asks()}
+	o := tlsconf.ServerOptions{Certificates: get, Compatible: c.TLS.Profile.V == compatible && !l.asks(), ACME: c.answersTLSALPN()}
 	if c.TLS.MinVersion.V == "1.3" {
 		o.MinVersion = tls.VersionTLS13
 	} else {
@@ -264,21 +268,26 @@ func (c *compiler) backend(name string, b *Backend) *proxy.Backend {
 
 // password reads a file that holds a password and nothing else.
 func (c *compiler) password(v Value[string]) proxy.Secret {
+	line := c.secret(v, "password")
+	defer clear(line)
+	return proxy.NewSecret(line)
+}
+
+// secret reads a file that holds a secret and nothing else; what is its name.
+func (c *compiler) secret(v Value[string], what string) []byte {
 	path := c.path(v)
-	content, err := c.src.ReadFile(path)
+	line, err := c.src.ReadFile(path)
 	if err != nil {
 		c.fail(v.Pos, plainCause(err, path), "cannot read %s", path)
-		return proxy.Secret{}
+		return nil
 	}
-	defer clear(content)
-	line := content
 	for len(line) > 0 && (line[len(line)-1] == '\n' || line[len(line)-1] == '\r') {
 		line = line[:len(line)-1]
 	}
 	if len(line) == 0 {
-		c.fail(v.Pos, errors.New("it is empty"), "no password in %s", path)
+		c.fail(v.Pos, errors.New("it is empty"), "no %s in %s", what, path)
 	}
-	return proxy.NewSecret(line)
+	return line
 }
 
 // login makes the part of the proxy's configuration that is about login.

@@ -212,7 +212,7 @@ route: {default: mail1}
 func TestNobodyCouldLogIn(t *testing.T) {
 	_, err := parse(t, "listen: [{address: ':993', tls: implicit}]\nbackends: {a: {address: 'a:1', tls: implicit}}\nroute: {}\n")
 	want := []string{
-		`x.yaml:1:33: a listener with TLS needs a certificate, and there is none (add tls: {certificates: [{cert: FILE, key: FILE}]})`,
+		`x.yaml:1:33: a listener with TLS needs a certificate, and there is none (add tls: {certificates: [{cert: FILE, key: FILE}]}, or tls: {acme: {domains: [NAME], email: ADDRESS}})`,
 		`x.yaml:3:1: route says nothing: nobody could log in (add tables: [FILE], default: BACKEND, or both)`,
 	}
 	if diff := cmp.Diff(want, lines(t, err)); diff != "" {

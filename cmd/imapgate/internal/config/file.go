@@ -77,6 +77,7 @@ type TLS struct {
 	MinVersion   Value[string] `key:"min_version" enum:"1.2 1.3" default:"1.2" help:"The oldest TLS version that clients may use."`
 	Profile      Value[string] `key:"profile" enum:"rfc9325 compatible" default:"rfc9325" help:"rfc9325: TLS 1.2 and 1.3, forward secrecy and authenticated encryption only. compatible: TLS 1.0 and 1.1 as well, on listeners without client certificates; warned about at every start."`
 	TicketKeys   Value[string] `key:"ticket_keys" as:"file" help:"Keys of session tickets (see imapgate ticket-key rotate), for clients that resume a session after a restart or at another proxy; absent: each listener makes up its own."`
+	ACME         *ACME         `key:"acme" help:"Certificates that are obtained from a CA, and renewed, with the ACME protocol; behind those from files."`
 }
 
 // Certificate is a chain and its key.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -48,6 +49,16 @@ func scalarByName(name string) *scalar {
 		return &scalar{"address", `a host and a port like "10.0.0.1:993"`, parseHostPort}
 	case "domain":
 		return &scalar{name, `a domain like "example.org"`, parseDomain}
+	case "subject":
+		return &scalar{"domain", `a domain like "imap.example.org"`, parseSubject}
+	case "label":
+		return &scalar{name, `the first part of a domain like "imap", or "@" for the domain itself`, parseLabel}
+	case "email":
+		return &scalar{"e-mail address", `an e-mail address like "postmaster@example.org"`, parseEmail}
+	case "https":
+		return &scalar{"URL", `an address like "https://acme-v02.api.letsencrypt.org/directory"`, parseHTTPS}
+	case "server":
+		return &scalar{"address", `a host like "ns1.example.org", or a host and a port`, parseServer}
 	case "ip":
 		return &scalar{"IP address", `an IP address like "10.0.0.1"`, parseIP}
 	case "network":
@@ -232,4 +243,56 @@ func parseAtom(s string) (any, error) {
 		return nil, errExpected
 	}
 	return s, nil
+}
+
+// parseSubject takes what a certificate may be for: a host name, or all those with
+// one more label.
+func parseSubject(s string) (any, error) {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return nil, hintf("certificates are for names, not for addresses")
+	}
+	name := strings.ToLower(strings.TrimSuffix(s, "."))
+	if strings.ContainsFunc(name, func(r rune) bool { return r > unicode.MaxASCII }) {
+		return nil, hintf("write its ASCII form, which begins with xn--")
+	}
+	if !isHostName(strings.TrimPrefix(name, "*.")) || strings.Contains(name, "_") {
+		return nil, errExpected
+	}
+	return name, nil
+}
+
+func parseLabel(s string) (any, error) {
+	if s == "@" {
+		return s, nil
+	}
+	if !isHostName(s) || strings.ContainsAny(s, "._") {
+		return nil, errExpected
+	}
+	return strings.ToLower(s), nil
+}
+
+func parseEmail(s string) (any, error) {
+	local, domain, ok := strings.Cut(s, "@")
+	if !ok || local == "" || !isHostName(domain) || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' }) {
+		return nil, errExpected
+	}
+	return s, nil
+}
+
+func parseHTTPS(s string) (any, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "":
+		return nil, errExpected
+	case u.Scheme != "https":
+		return nil, hintf("it must begin with https://")
+	}
+	return s, nil
+}
+
+func parseServer(s string) (any, error) {
+	if _, err := netip.ParseAddr(s); err == nil || isHostName(s) {
+		return s, nil
+	}
+	return parseHostPort(s)
 }

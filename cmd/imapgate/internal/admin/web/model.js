@@ -61,6 +61,7 @@ export function said(change, clockOf) {
 
 // certificateState says how long a certificate is good for.
 export function certificateState(cert, clockOf) {
+  if (!isTime(cert.not_after)) return { level: "bad", text: cert.source === "self-signed" ? "clients do not trust it" : "not obtained yet" };
   const left = -clockOf.ago(cert.not_after);
   const days = Math.floor(left / 86400);
   if (left <= 0) return { level: "bad", text: `expired ${span(-left)} ago` };
@@ -71,7 +72,10 @@ export function certificateState(cert, clockOf) {
 }
 
 // certificateName is what people call a certificate.
-export const certificateName = (cert) => cert.names?.[0] ?? cert.file;
+export const certificateName = (cert) => cert.names?.[0] ?? cert.file ?? "of this proxy's own making";
+
+// certificateSource says where a certificate comes from.
+export const certificateSource = (cert) => cert.file ?? cert.source;
 
 // problems lists what needs attention, worst first: {key, level, title, text,
 // href}. level is "bad" (users feel it), "warn" (they will) or "note".
@@ -101,7 +105,7 @@ export function problems(model, clockOf) {
   for (const cert of model.certificates) {
     const state = certificateState(cert, clockOf);
     if (state.level === "ok") continue;
-    add(state.level, `cert ${cert.file}`, "#certificates", `Certificate ${certificateName(cert)}`, state.text, cert.problem);
+    add(state.level, `cert ${certificateSource(cert)} ${certificateName(cert)}`, "#certificates", `Certificate ${certificateName(cert)}`, state.text, cert.problem);
   }
   const order = { bad: 0, warn: 1, note: 2 };
   return list.sort((a, b) => order[a.level] - order[b.level]);

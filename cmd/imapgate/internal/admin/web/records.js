@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { clock, count, day, isTime, plural, span } from "./format.js";
-import { certificateName, certificateState, said } from "./model.js";
+import { certificateName, certificateSource, certificateState, said } from "./model.js";
 
 // Rows of a list: a page is read, and a shell has all of them.
 export const recordsShown = 50;
@@ -54,18 +54,18 @@ function undo(o) {
 // first.
 export function certificatesList(certificates, clockOf) {
   if (certificates.length === 0) return h("p", { class: "empty" }, "No certificate is configured.");
-  const sorted = [...certificates].sort((a, b) => Date.parse(a.not_after) - Date.parse(b.not_after));
+  const sorted = [...certificates].sort((a, b) => (Date.parse(a.not_after) || 0) - (Date.parse(b.not_after) || 0));
   return [
     h("ul", { class: "records" }, sorted.slice(0, recordsShown).map((cert) => {
       const state = certificateState(cert, clockOf);
       const others = (cert.names ?? []).slice(1);
-      return h("li", { key: cert.file },
+      return h("li", { key: `${certificateSource(cert)} ${certificateName(cert)}` },
         h("div", { class: "line" },
           h("p", null, h("strong", null, certificateName(cert))),
           h("p", { class: `state ${state.level}` }, h("span", { class: "mark", "aria-hidden": "true" }), state.text)),
         others.length > 0 ? h("p", { class: "sub" }, `also ${others.slice(0, 5).join(", ")}${others.length > 5 ? `, and ${others.length - 5} more` : ""}`) : null,
         cert.problem ? h("p", { class: "error" }, cert.problem) : null,
-        h("p", { class: "sub" }, `until ${day(cert.not_after)} · ${cert.key_type} · ${cert.file}`));
+        h("p", { class: "sub" }, cert.key_type ? `until ${day(cert.not_after)} · ${cert.key_type} · ${certificateSource(cert)}` : certificateSource(cert)));
     })),
     more(sorted.length),
   ];

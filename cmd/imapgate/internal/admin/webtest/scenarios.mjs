@@ -59,8 +59,8 @@ export function calm() {
     sessions: sessionsOn(backends),
     overrides: [],
     certificates: [
-      { file: "/etc/imapgate/tls/fullchain.pem", names: ["imap.example.org", "mail.example.org"], key_type: "ECDSA P-256", not_before: ago(29 * day), not_after: ahead(61 * day) },
-      { file: "/etc/imapgate/tls/example.net.pem", names: ["imap.example.net"], key_type: "RSA 2048", not_before: ago(10 * day), not_after: ahead(80 * day) },
+      { source: "file", default: true, serves: ["imap.example.org", "mail.example.org"], file: "/etc/imapgate/tls/fullchain.pem", names: ["imap.example.org", "mail.example.org"], key_type: "ECDSA P-256", not_before: ago(29 * day), not_after: ahead(61 * day) },
+      { source: "acme", default: false, serves: ["imap.example.net"], names: ["imap.example.net"], key_type: "RSA 2048", not_before: ago(10 * day), not_after: ahead(80 * day) },
     ],
     reloads: [
       { at: ago(3 * hour), what: "table", by: "users.map changed", ok: true, took_seconds: 0.213, rows: 48_248 },
@@ -109,9 +109,13 @@ export function night() {
     if (one.backend === "mail2") one.ending = "backend down";
   }
   s.certificates[1] = {
-    file: "/etc/imapgate/tls/example.net.pem", names: ["imap.example.net"], key_type: "RSA 2048", not_before: ago(87 * day), not_after: ahead(2 * day + 7 * hour),
+    source: "file", default: false, serves: ["imap.example.net"], file: "/etc/imapgate/tls/example.net.pem", names: ["imap.example.net"], key_type: "RSA 2048", not_before: ago(87 * day), not_after: ahead(2 * day + 7 * hour),
     problem: "newer files cannot be used: the key is not that of the certificate",
   };
+  s.certificates.push({
+    source: "acme", default: false, serves: [], names: ["mail.example.net"], next_attempt: ahead(5 * 60),
+    problem: "mail.example.net: the CA says dns: no address: mail.example.net must have an address in DNS, that of this host",
+  });
   const failed = {
     at: ago(9 * 60), what: "table", by: "users.map changed", ok: false, took_seconds: 0.187, rows: 48_248,
     errors: [
