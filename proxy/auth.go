@@ -39,14 +39,20 @@ func (c *conn) login(ctx context.Context, a *attempt) (*backendConn, *failure) {
 	defer cancel()
 
 	b, fail := c.authenticate(ctx, a)
+	if fail == nil {
+		c.srv.failures.clear(c.client.remote.Addr(), a.route.key, time.Now())
+		if fail = c.countUser(a.route.key); fail != nil {
+			_ = b.raw.Close()
+			b.lease.End()
+			b = nil
+		}
+	}
 	res := resultOK
 	if fail != nil {
 		res = fail.result
 		if res == resultMisconfigured {
 			c.log.Error("backend misconfigured", append(c.loginFields(a, fail.backend), zap.String("state", fail.state), zap.Error(fail.err))...)
 		}
-	} else {
-		c.srv.failures.clear(c.client.remote.Addr())
 	}
 	c.srv.metrics.Authenticated(a.mechanism, string(res), time.Since(began))
 	return b, fail
@@ -91,7 +97,7 @@ func (c *conn) authenticate(ctx context.Context, a *attempt) (*backendConn, *fai
 func (c *conn) noRoute(ctx context.Context, err error) *failure {
 	if errors.Is(err, route.ErrUnknownUser) {
 		// The answer must not come sooner than that to a wrong password.
-		c.srv.wait(ctx, c.srv.rejected.value())
+		c.pretend(ctx)
 		return rejected(resultUnknownUser, err)
 	}
 	down, ok := errors.AsType[*route.UnavailableError](err)
@@ -298,7 +304,7 @@ func (c *conn) loginOn(ctx context.Context, a *attempt, bc *backendConn, began t
 	if fail != nil {
 		bc.close()
 		if fail.result == resultRejected {
-			c.srv.rejected.add(time.Since(began))
+			c.srv.rejections.add(time.Since(began))
 		}
 		// The backend was not asked in vain but too late.
 		fail.stale = bc.warm && !bc.answered && fail.retry && ctx.Err() == nil && isIOError(fail.err)
@@ -339,12 +345,12 @@ func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
 	switch f.result {
 	case resultRejected, resultUnknownUser, resultInvalid, resultForbidden:
 		c.failed++
-		c.delay(ctx)
+		c.delay(ctx, a)
 	case resultRefused:
 		if f.reply.Code != "INUSE" && f.reply.Code != "LIMIT" {
 			c.failed++ // some servers say ALERT for a wrong password
 		}
-	case resultOK, resultUnavailable, resultMisconfigured, resultCannot, resultCancelled:
+	case resultOK, resultLimited, resultUnavailable, resultMisconfigured, resultCannot, resultCancelled:
 	}
 	if f.client != nil {
 		return f.client
@@ -357,19 +363,6 @@ func (c *conn) refuse(ctx context.Context, a *attempt, f *failure) error {
 		return errTooManyFail
 	}
 	return nil
-}
-
-// delay makes guessing slow: each further failure of an address waits longer. No
-// backend connection is held meanwhile.
-func (c *conn) delay(ctx context.Context) {
-	from := c.client.remote.Addr()
-	if contains(c.cfg.ExemptNetworks, from) {
-		return
-	}
-	n := c.srv.failures.add(from, time.Now())
-	ctx, cancel := context.WithDeadline(ctx, c.started.Add(c.cfg.LoginTimeout))
-	defer cancel()
-	c.srv.wait(ctx, failureDelay(c.cfg.FailureDelay, c.cfg.FailureDelayMax, n))
 }
 
 // master returns the user who logs in for another one, "" for none.

@@ -151,13 +151,18 @@ type Config struct {
 	Checks map[string]Check
 	Health HealthSink
 
+	// Limits bound what clients may take up; zero: no limits.
+	Limits Limits
+
 	// MaxFailures is the number of failed logins after which a client is
 	// disconnected: 10.
 	MaxFailures int
 
-	// FailureDelay is what the first failed login of a client address waits; it
-	// doubles with every further one, up to FailureDelayMax: 1 s and 15 s.
-	// Addresses in ExemptNetworks never wait.
+	// FailureDelay is what the first failed login of a client address, or of a
+	// user from addresses that are not the user's, waits; it doubles with every
+	// further one, up to FailureDelayMax: 1 s and 15 s. ExemptNetworks are those
+	// of many users (webmail, NAT): addresses there never wait, and the limits
+	// that count by address are not for them.
 	FailureDelay    time.Duration
 	FailureDelayMax time.Duration
 	ExemptNetworks  []netip.Prefix

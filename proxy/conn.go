@@ -42,6 +42,7 @@ type conn struct {
 	client   clientInfo // what is known of it now
 	bad      int        // bad commands
 	failed   int        // failed logins
+	place    *place     // what it takes up of the limits
 	state    string     // how far the connection came, for the log
 
 	// Likewise, for a trace.
@@ -52,7 +53,7 @@ type conn struct {
 
 	mu          sync.Mutex
 	raw         net.Conn // the socket
-	interrupted bool     // by Shutdown: no deadline is moved any more
+	interrupted error    // why the server ends it, nil while it does not: no deadline is moved any more
 	spliced     bool     // the session's business from here on
 }
 
@@ -99,6 +100,11 @@ func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *co
 func (c *conn) serve(ctx context.Context) (ss *session) {
 	defer c.srv.removeConn(c)
 	defer func() {
+		if ss == nil {
+			c.place.leave()
+		}
+	}()
+	defer func() {
 		if p := recover(); p != nil {
 			// The value may hold what the client sent; the stack does not.
 			c.log.Error("panic", zap.String("session", c.client.session), zap.String("state", c.state), zap.Stack("stack"))
@@ -117,6 +123,9 @@ func (c *conn) serve(ctx context.Context) (ss *session) {
 // before.
 func (c *conn) run(ctx context.Context) (*session, error) {
 	if err := c.readProxyHeader(); err != nil {
+		return nil, err
+	}
+	if err := c.countAddress(); err != nil {
 		return nil, err
 	}
 	if c.l.TLS == TLSImplicit {
@@ -182,7 +191,7 @@ func (c *conn) flush() error {
 func (c *conn) setDeadline(t time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.interrupted {
+	if c.interrupted != nil {
 		return
 	}
 	_ = c.raw.SetReadDeadline(t)
@@ -192,14 +201,20 @@ func (c *conn) setDeadline(t time.Time) {
 	_ = c.raw.SetWriteDeadline(t)
 }
 
-// interrupt makes the connection end with a BYE: its reads fail from now on.
-func (c *conn) interrupt() {
+// interrupt makes the connection end with a BYE, because the server shuts down.
+func (c *conn) interrupt() { c.interruptFor(errShutdown) }
+
+// evict does so because others need the room.
+func (c *conn) evict() { c.interruptFor(errEvicted) }
+
+// interruptFor makes the connection end with a BYE: its reads fail from now on.
+func (c *conn) interruptFor(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.spliced {
+	if c.spliced || c.interrupted != nil {
 		return
 	}
-	c.interrupted = true
+	c.interrupted = why
 	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
 	c.cancel()
 }
@@ -223,7 +238,19 @@ func (c *conn) abort() {
 	}
 }
 
-func (c *conn) isInterrupted() bool {
+// turnAway ends a connection that was accepted and will not be served, with a last
+// line where there is somebody to talk to in IMAP already.
+func (c *conn) turnAway(line string) {
+	c.cancel()
+	if c.l.TLS != TLSImplicit {
+		_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
+		_, _ = c.raw.Write([]byte(line + "\r\n"))
+	}
+	_ = c.raw.Close()
+}
+
+// interruption returns why the server ends the connection, nil while it does not.
+func (c *conn) interruption() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.interrupted
@@ -232,10 +259,10 @@ func (c *conn) isInterrupted() bool {
 // farewell says the last line that err calls for, and closes the connection.
 func (c *conn) farewell(err error) {
 	defer func() { _ = c.nc.Close() }()
-	if c.state == "proxy" || c.state == "tls" {
+	if c.state == "proxy" || c.state == "tls" || c.l.TLS == TLSImplicit && c.tlsState == nil {
 		return // there is nobody to talk to in IMAP
 	}
-	line, sending := goodbye(err, c.isInterrupted())
+	line, sending := goodbye(err, c.interruption())
 	if line != "" {
 		c.say(line)
 	}
@@ -252,11 +279,18 @@ func (c *conn) farewell(err error) {
 
 // goodbye returns the last line for a connection that ends with err, and whether
 // the client is likely to be sending still.
-func goodbye(err error, interrupted bool) (line string, sending bool) {
-	var tooBig *imap.TooBigError
+func goodbye(err, interruption error) (line string, sending bool) {
+	var (
+		tooBig *imap.TooBigError
+		limit  *limitError
+	)
 	switch {
-	case interrupted:
+	case errors.Is(interruption, errEvicted):
+		return "* BYE [UNAVAILABLE] Server is busy.", false
+	case interruption != nil:
 		return "* BYE [UNAVAILABLE] Server is shutting down.", false
+	case errors.As(err, &limit):
+		return limit.bye(), false
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "* BYE Login took too long.", false
 	case errors.Is(err, errTooManyBad):
@@ -273,8 +307,11 @@ func goodbye(err error, interrupted bool) (line string, sending bool) {
 
 // logEnd logs a connection that ended before its login.
 func (c *conn) logEnd(err error) {
-	if c.isInterrupted() {
-		err = errShutdown
+	if why := c.interruption(); why != nil {
+		err = why
+	}
+	if _, ok := errors.AsType[*limitError](err); ok {
+		return // it was logged, if it was not one of many
 	}
 	reason := "closed by client"
 	switch {

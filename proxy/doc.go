@@ -47,7 +47,9 @@ while a loop reads it; a silent connection has none.
 	socket_linux.go, tlsmemory_linux.go  what is read and written there, without blocking
 	sessions.go    the sessions there are, and ending them
 	health.go      looks at backends: their health and capabilities
-	limit.go       delays for failed logins
+	limit.go       what clients may take up; admission.go: what they do take up
+	overload.go    what happens when there is not enough of something
+	failures.go    delays for failed logins; rejections.go: users who do not exist
 	reply.go       replies; errors.go: failures and what the client is told
 	metrics.go     where metrics hook in
 	secret.go      credentials
@@ -66,6 +68,7 @@ while a loop reads it; a silent connection has none.
 	keeper of a stock         the watch on the backends  with a configuration; one goroutine a backend
 	opening of a connection   the keeper of its stock    when it is open, or with a configuration
 	end of a dead backend     Server.wg                  when its sessions are told, Shutdown, Close
+	watch on the strain       Server.wg                  Shutdown, Close
 
 # Timeouts
 
@@ -79,6 +82,7 @@ while a loop reads it; a silent connection has none.
 	goodbyeTimeout      the writing of a last line
 	warmAge             how long a connection to a backend waits for a login
 	Check.Timeout       one look at a backend
+	failureDelay        from a wrong password to its answer, within LoginTimeout
 	deadAfter           from a backend's fall to the end of its sessions, which takes CloseSpread
 	                    (Shutdown ends sessions over CloseSpread too, within its context's deadline)
 
@@ -101,6 +105,15 @@ Claim, and tells it of each end. See [route.Successor].
 [Server.Trace] shows the dialogue before logins. What is shown is put together from
 words that are known and from lengths, never cut out of what was said, so that nothing
 can be forgotten to be masked. While nobody watches, a line costs one atomic load.
+
+# Limits
+
+A connection has a place from its accept to the end of its session, whatever becomes
+of it; conn.serve or session.run gives it back, and nothing else. It counts for an
+address as soon as that is known: behind a PROXY header, and anew when a trusted
+proxy's ID tells another one. It counts for a user when the backend has accepted the
+credentials. Under load accepts are slowed down, then the oldest connections without
+a login go; sessions are never ended for it.
 
 # Warm connections
 
@@ -157,6 +170,8 @@ never looks like a wrong password.
 	the backend cannot be reached, or the budget is spent              NO [UNAVAILABLE], after retries
 	certificate, STARTTLS, LOGINDISABLED, loop, unknown backend        NO [SERVERBUG], and an error in the log
 	another code of the backend                                        the code and its text
+	the user has too many sessions                                     NO [LIMIT], when the password was right
+	there is no room for the connection                                BYE [UNAVAILABLE]; nothing before TLS
 
 # Log fields
 
@@ -172,6 +187,8 @@ never looks like a wrong password.
 	backend_address    Backend.Address
 	route              reason of the routing decision
 	result             how a login ended: ok, rejected, unknown_user, unavailable, …
+	limit              the limit that was reached, as metrics call it
+	lacks              what there is not enough of
 	state              how far the connection or the login came: login/greeting
 	reason             why a connection or a session ended
 	error              what went wrong; never holds what a client or a backend said

@@ -19,6 +19,7 @@ var (
 	errNotIMAP     = errors.New("client does not speak IMAP")
 	errACME        = errors.New("challenge of a certificate authority")
 	errShutdown    = errors.New("server is shutting down")
+	errEvicted     = errors.New("had to make room for others")
 )
 
 // replyError is a reply to a client that is not OK: the one form in which a
@@ -45,6 +46,7 @@ var (
 	errForbidden   = &replyError{"NO", "AUTHORIZATIONFAILED", "Not authorized to act as this user."}
 	errUnavailable = &replyError{"NO", "UNAVAILABLE", "Account is temporarily unavailable."}
 	errServerBug   = &replyError{"NO", "SERVERBUG", "Internal error, reported to the operator."}
+	errTooMany     = &replyError{"NO", "LIMIT", "Too many sessions."}
 	errCannot      = &replyError{"NO", "CANNOT", "Authentication mechanism not available."}
 	errPrivacy     = &replyError{"NO", "PRIVACYREQUIRED", "Use STARTTLS first."}
 	errNoTLS       = &replyError{"NO", "PRIVACYREQUIRED", "Login needs TLS."}
@@ -62,6 +64,7 @@ const (
 	resultUnknownUser   result = "unknown_user"  // no row and no default
 	resultForbidden     result = "forbidden"     // authzid without being a master user
 	resultRefused       result = "refused"       // by the backend, with a code of its own
+	resultLimited       result = "limited"       // the user has too many sessions already
 	resultUnavailable   result = "unavailable"   // a dependency failed
 	resultMisconfigured result = "misconfigured" // certificates, STARTTLS, loops, routes
 	resultCannot        result = "no_mechanism"  // the backend lacks the mechanism

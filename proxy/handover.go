@@ -1,10 +1,6 @@
 package proxy
 
-import (
-	"context"
-	"net/netip"
-	"time"
-)
+import "context"
 
 // Probe looks at the backends before the first Serve, which then accepts at once,
 // and returns when they were looked at once.
@@ -32,40 +28,5 @@ func (s *Server) noteIdle() {
 	if s.idle != nil && len(s.conns) == 0 && len(s.sessions) == 0 {
 		close(s.idle)
 		s.idle = nil
-	}
-}
-
-// FailedLogins is how many logins of an address have failed.
-type FailedLogins struct {
-	Address netip.Prefix
-	Count   int
-	Last    time.Time
-}
-
-// FailedLogins returns what the delays of failed logins are counted from, for the
-// server that takes over from this one.
-func (s *Server) FailedLogins() []FailedLogins {
-	f := &s.failures
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	list := make([]FailedLogins, 0, len(f.entries))
-	for from, e := range f.entries {
-		list = append(list, FailedLogins{Address: from, Count: e.count, Last: e.last})
-	}
-	return list
-}
-
-// RestoreFailedLogins takes over what another server counted. Call it before Serve.
-func (s *Server) RestoreFailedLogins(list []FailedLogins) {
-	f := &s.failures
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.entries == nil {
-		f.entries = make(map[netip.Prefix]failureEntry, len(list))
-	}
-	for _, l := range list {
-		if len(f.entries) < maxFailureEntries {
-			f.entries[l.Address] = failureEntry{count: l.Count, last: l.Last}
-		}
 	}
 }

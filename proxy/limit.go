@@ -2,72 +2,116 @@ package proxy
 
 import (
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
+
+	"go.uber.org/zap"
 )
 
-// failureMemory is how long a client address is remembered after its last
-// failed login.
-const failureMemory = 10 * time.Minute
+// Limits bound what clients may take up. A field that is zero is no limit. A client
+// counts by its real address, that of a PROXY header or of a trusted proxy's ID,
+// IPv6 by its /64; a user by the normalised name.
+//
+// What can be said where a limit is reached depends on when that is known. Before
+// TLS on a listener with TLSImplicit nothing can be said in IMAP, and a handshake
+// only to say it would cost more than what the limit is to save: the connection is
+// closed. All others are told BYE with UNAVAILABLE. A user's limit is known when the
+// backend has accepted the credentials, and not before: who has no password learns
+// nothing of it. It is answered with NO and LIMIT. See RFC 5530, Section 3.
+type Limits struct {
+	// Connections bounds connections and sessions in all. Where it is reached the
+	// connection that has waited longest for its login makes room; when all are
+	// logged in, the new one is turned away. Descriptors (see Options) bound it too.
+	Connections int
 
-// maxFailureEntries bounds the memory of a failureLog: about 10 MiB.
-const maxFailureEntries = 100_000
+	// ConnectionsPerAddress bounds connections and sessions of one address,
+	// UnauthenticatedPerAddress those that have not logged in. Neither is for
+	// Config.ExemptNetworks, and for trusted proxies only until they have told
+	// whom they speak for.
+	ConnectionsPerAddress     int
+	UnauthenticatedPerAddress int
 
-// failureLog counts failed logins by client address, IPv6 by its /64, so that
-// each further one is answered more slowly. The zero value is empty.
-type failureLog struct {
-	mu      sync.Mutex
-	entries map[netip.Prefix]failureEntry
+	// SessionsPerUser bounds the sessions of one user, SessionsPerUserAddress
+	// those from one address, as Dovecot's mail_max_userip_connections does. The
+	// latter is not for Config.ExemptNetworks.
+	SessionsPerUser        int
+	SessionsPerUserAddress int
+
+	// AcceptRate is how many connections are accepted in a second, over all
+	// listeners. Others wait in the system's queue.
+	AcceptRate int
 }
 
-type failureEntry struct {
-	count int
-	last  time.Time
+// What limits are called, in metrics and in the log.
+const (
+	limitConnections     = "connections"
+	limitAddress         = "connections_per_address"
+	limitUnauthenticated = "unauthenticated_per_address"
+	limitUser            = "sessions_per_user"
+	limitUserAddress     = "sessions_per_user_and_address"
+	limitAcceptRate      = "accept_rate"
+	limitFailures        = "failed_logins_per_address"
+	limitUserFailures    = "failed_logins_per_user"
+	limitOverload        = "overload"
+)
+
+// limitError ends a connection that there is no room for.
+type limitError struct{ limit string }
+
+func (e *limitError) Error() string { return "limit reached: " + e.limit }
+
+// bye is the last line for who is turned away.
+func (e *limitError) bye() string {
+	if e.limit == limitConnections || e.limit == limitOverload {
+		return "* BYE [UNAVAILABLE] Too many connections."
+	}
+	return "* BYE [UNAVAILABLE] Too many connections from your address."
 }
 
-// add counts a failure of a, and returns how many there are.
-func (f *failureLog) add(a netip.Addr, now time.Time) int {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.entries == nil {
-		f.entries = make(map[netip.Prefix]failureEntry)
+// countAddress makes the connection count for the address that its client is known
+// by now: once that is known at all, and whenever it becomes another one. The error
+// ends the connection.
+func (c *conn) countAddress() error {
+	from := c.client.remote.Addr()
+	key := network(from)
+	if contains(c.cfg.ExemptNetworks, from) || contains(c.cfg.TrustedNetworks, from) {
+		key = netip.Prefix{}
 	}
-	key := network(a)
-	e := f.entries[key]
-	if now.Sub(e.last) > failureMemory {
-		e.count = 0
-		if len(f.entries) >= maxFailureEntries {
-			f.shrink(now)
-		}
+	limit := c.place.countFor(key, &c.cfg.Limits)
+	if limit == "" {
+		return nil
 	}
-	e.count++
-	e.last = now
-	f.entries[key] = e
-	return e.count
+	if c.state == "accept" || c.state == "proxy" {
+		c.state = "limit"
+	}
+	c.srv.limited(limit, c.fields()...)
+	return &limitError{limit}
 }
 
-// shrink drops what has expired, and if that is nothing, some entries: an
-// attacker with that many addresses is not slowed down by a delay for each.
-func (f *failureLog) shrink(now time.Time) {
-	for k, e := range f.entries {
-		if now.Sub(e.last) > failureMemory {
-			delete(f.entries, k)
-		}
+// countUser makes the connection count as a session of the user who has just proved
+// to be one. The failure is for a user who has too many.
+func (c *conn) countUser(user string) *failure {
+	from := network(c.client.remote.Addr())
+	if contains(c.cfg.ExemptNetworks, c.client.remote.Addr()) {
+		from = netip.Prefix{}
 	}
-	for k := range f.entries {
-		if len(f.entries) < maxFailureEntries*9/10 {
-			return
-		}
-		delete(f.entries, k)
+	limit := c.place.logIn(user, from, &c.cfg.Limits)
+	if limit == "" {
+		return nil
 	}
+	c.srv.metrics.Limited(limit)
+	return &failure{reply: errTooMany, result: resultLimited, state: "login/limit", reason: limit, err: &limitError{limit}}
 }
 
-// clear forgets the failures of a: somebody behind it knows a password.
-func (f *failureLog) clear(a netip.Addr) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.entries, network(a))
+// limitLogPause is how often a limit that is reached all the time is logged.
+const limitLogPause = time.Second
+
+// limited counts what a limit has kept out, and logs it now and then: an attack is
+// not to fill the disk too.
+func (s *Server) limited(limit string, fields ...zap.Field) {
+	s.metrics.Limited(limit)
+	if s.admission.worthALine(limit, time.Now()) {
+		s.log.Warn("limit reached", append(fields, zap.String("limit", limit))...)
+	}
 }
 
 // network is what counts as one client: an IPv4 address, or an IPv6 /64.
@@ -77,34 +121,9 @@ func network(a netip.Addr) netip.Prefix {
 	if a.Is6() {
 		bits = 64
 	}
-	p, err := a.Prefix(bits)
+	p, err := a.WithZone("").Prefix(bits)
 	if err != nil {
 		return netip.Prefix{} // no address at all: a socket that is not TCP
 	}
 	return p
 }
-
-// failureDelay is what the nth failed login of an address waits.
-func failureDelay(first, most time.Duration, n int) time.Duration {
-	d := first
-	for ; n > 1 && d < most; n-- {
-		d *= 2
-	}
-	return min(d, most)
-}
-
-// movingAverage is an exponentially weighted mean of durations, over about the
-// last eight. The zero value is zero. It is safe for concurrent use; a lost
-// update does not matter.
-type movingAverage struct{ ns atomic.Int64 }
-
-func (m *movingAverage) add(d time.Duration) {
-	old := m.ns.Load()
-	if old == 0 {
-		m.ns.Store(int64(d))
-		return
-	}
-	m.ns.Store(old + (int64(d)-old)/8)
-}
-
-func (m *movingAverage) value() time.Duration { return time.Duration(m.ns.Load()) }

@@ -29,6 +29,8 @@ type Metrics interface {
 	// counts are those of the session after its login.
 	SessionStarted(backend string)
 	SessionEnded(backend string, fromClient, fromBackend int64)
+	// Limited counts what a limit kept out, turned away or slowed down.
+	Limited(limit string)
 }
 
 // noMetrics is what a server without Metrics tells them to.
@@ -60,3 +62,6 @@ func (noMetrics) SessionStarted(string) {}
 
 // SessionEnded counts nothing.
 func (noMetrics) SessionEnded(string, int64, int64) {}
+
+// Limited counts nothing.
+func (noMetrics) Limited(string) {}

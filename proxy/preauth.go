@@ -40,11 +40,12 @@ func (c *conn) readLogin(ctx context.Context) (*attempt, error) {
 			var a *attempt
 			a, err = c.command(ctx, cmd)
 			cmd.Wipe()
-			c.in.Wipe()
 			if a != nil {
+				c.in.Wipe()
 				return a, nil
 			}
 		}
+		c.in.Wipe() // a line that was no command may be a password
 		if err != nil {
 			if err := c.commandError(err); err != nil {
 				return nil, err
@@ -164,6 +165,9 @@ func (c *conn) commandStartTLS(ctx context.Context, cmd *imap.Command) error {
 	if err := c.startTLS(ctx); err != nil {
 		return err
 	}
+	if err := c.countAddress(); err != nil { // what ID told is forgotten
+		return err
+	}
 	c.mayLogin = true
 	c.advertise()
 	return nil
@@ -176,6 +180,9 @@ func (c *conn) commandID(cmd *imap.Command) error {
 		return err
 	}
 	c.takeID(pairs)
+	if err := c.countAddress(); err != nil {
+		return err
+	}
 	answer := "NIL"
 	if len(c.cfg.ID) > 0 {
 		var own []imap.Pair

@@ -21,6 +21,14 @@ type Options struct {
 	// KickElsewhere ends sessions of a user that another process has, and returns
 	// how many; nil: there is no other process.
 	KickElsewhere func(ctx context.Context, user string, match func(SessionInfo) bool, o KickOptions) int
+
+	// Descriptors is how many file descriptors the process may have; they bound
+	// the connections there can be. 0: any number.
+	Descriptors int
+
+	// Strain returns what the process lacks (LackMemory, LackCPU) when asked, four
+	// times a second; nil: nothing ever.
+	Strain func() []string
 }
 
 // Server accepts IMAP clients, logs them in at their backends and splices the
@@ -33,6 +41,8 @@ type Server struct {
 	metrics Metrics
 
 	kickElsewhere func(ctx context.Context, user string, match func(SessionInfo) bool, o KickOptions) int
+	descriptors   int
+	strain        func() []string
 
 	configuring sync.Mutex // one SetConfig at a time
 
@@ -42,8 +52,10 @@ type Server struct {
 	handshakes turnstile
 	failures   failureLog
 	traces     traces
-	rejected   movingAverage // how long backends take to reject a login
-	loops      loops         // where sessions are parked
+	loops      loops // where sessions are parked
+	rejections rejections
+	admission  admission
+	overload   overload
 
 	wg sync.WaitGroup // connections, sessions, the watch on the backends
 
@@ -69,6 +81,7 @@ type Server struct {
 func NewServer(cfg *Config, o Options) (*Server, error) {
 	s := &Server{
 		log: o.Logger, dial: o.Dial, metrics: o.Metrics, kickElsewhere: o.KickElsewhere,
+		descriptors: o.Descriptors, strain: o.Strain,
 		listeners: make(map[*Listener]struct{}),
 		conns:     make(map[*conn]struct{}),
 		sessions:  make(map[*session]struct{}),
@@ -146,6 +159,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		case err == nil:
 			pause = 0
 			s.start(base, l, nc)
+			s.breathe(ctx)
 			continue
 		case s.isClosed():
 			return ErrServerClosed
@@ -157,7 +171,9 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		// Too many open files, or a client that went away in the queue: wait
 		// a little, and never give the listener up.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
-		s.log.Warn("accept failed", zap.String("listener", l.Name), zap.Error(err), zap.Duration("retry_in", pause))
+		if s.noteAccept(err) {
+			s.log.Warn("accept failed", zap.String("listener", l.Name), zap.Error(err), zap.Duration("retry_in", pause))
+		}
 		if !s.wait(ctx, pause) {
 			continue // the next Accept tells why
 		}
@@ -168,15 +184,15 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 func (s *Server) start(base context.Context, l *Listener, nc net.Conn) {
 	ctx, cancel := context.WithCancel(base)
 	c := newConn(s, l, nc, cancel)
+	if full := s.arrive(c); full != nil {
+		c.turnAway(full.bye())
+		return
+	}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		cancel()
-		if l.TLS != TLSImplicit { // else there is nobody to talk to in IMAP yet
-			_ = nc.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
-			_, _ = nc.Write([]byte("* BYE " + endShutdown.text + "\r\n"))
-		}
-		_ = nc.Close()
+		c.place.leave()
+		c.turnAway("* BYE " + endShutdown.text)
 		return
 	}
 	s.conns[c] = struct{}{}
@@ -261,6 +277,9 @@ func (s *Server) watchOnce(base context.Context) {
 	if !s.watching {
 		s.watching = true
 		s.wg.Go(func() { s.watchBackends(base) })
+		if s.strain != nil {
+			s.wg.Go(s.watchStrain)
+		}
 	}
 }
 

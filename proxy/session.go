@@ -36,6 +36,7 @@ type session struct {
 	info    SessionInfo  // but for its counters
 	master  string       // the master user who logged in
 	lease   *route.Lease // the user's place at the backend
+	place   *place       // what it takes up of the limits
 
 	// head and tail are what was read ahead before the splice: head is written
 	// to the client before anything of the backend, tail to the backend before
@@ -72,7 +73,7 @@ type session struct {
 // login, and from there on every byte is passed on as it is.
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	ss := &session{
-		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease,
+		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, place: c.place,
 		info:   c.sessionInfo(a, b.b.Name),
 		master: a.master(),
 		head:   c.loginAnswer(a, b),
@@ -159,6 +160,7 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 // finished is called when both directions have ended.
 func (s *session) finished() {
 	defer s.lease.End()
+	defer s.place.leave()
 	defer s.srv.removeSession(s)
 	s.close()
 	in, out := s.fromClient.Load(), s.fromBackend.Load()

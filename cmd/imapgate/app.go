@@ -74,6 +74,7 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 	}
 	a.server, err = proxy.NewServer(&l.conf.Proxy, proxy.Options{
 		Logger: a.log.Named("proxy"), Metrics: a.metrics, KickElsewhere: older.kick,
+		Descriptors: descriptors(), Strain: new(strain).look,
 	})
 	if err == nil {
 		a.admin, err = a.openAdmin(ctx, l, in)
@@ -118,6 +119,7 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 func (a *app) putInForce(l *loaded) {
 	a.inForce = l
 	a.current.Store(l)
+	a.allowCoreDumps(l.conf.Debug.CoreDumps.V)
 }
 
 // restore takes up what people changed before the last stop, and keeps what they

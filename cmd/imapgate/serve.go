@@ -57,6 +57,10 @@ func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*a
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR2, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
 
+	if err := setCoreDumps(false); err != nil { // before any secret is read
+		return &exitError{exitFailed, err}
+	}
+	memory := limitMemory(os.DirFS("/"), os.Getenv)
 	older, in, err := inherit()
 	if err != nil {
 		return err
@@ -72,6 +76,7 @@ func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*a
 		older.failed(err)
 		return err
 	}
+	a.log.Info("memory", zap.Int64("limit", memory.bytes), zap.String("from", memory.from))
 	if ready != nil {
 		ready(a)
 	}

@@ -55,6 +55,10 @@ func (f *fullStatus) print(p *printer) {
 	if !s.Ready {
 		ready = cell{text: "no: " + visible(strings.Join(s.Missing, ", ")), colour: red}
 	}
+	if s.Ready && len(s.Overload) > 0 {
+		ready.text += ", but it lacks " + visible(strings.Join(s.Overload, ", "))
+		ready.colour = red
+	}
 	table := fmt.Sprintf("%s, %s, loaded %s", count(s.Table.Users, "user"), count(s.Table.Domains, "domain"), ago(s.Now, s.Table.LoadedAt))
 	rows := [][]cell{
 		field("config", s.Config),

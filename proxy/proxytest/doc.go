@@ -107,6 +107,8 @@
 //	greeting, trusted, exempt, master_users, master_separator, default_domain,
 //	case_sensitive, login_timeout, tls_timeout, backend_timeout, connect_timeout,
 //	close_spread, affinity, max_failures, failure_delay, failure_delay_max
+//	limits: connections=2 sessions_per_user=1
+//	                                # the names are those of the configuration file
 //	check: interval=30s timeout=5s rise=2 fall=3 user=NAME:PASSWORD
 //	check mail1: interval=10s       # of one backend; probe: 30s is short for an interval
 //

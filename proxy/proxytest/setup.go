@@ -115,12 +115,35 @@ func (s *setup) set(tb testing.TB, key, value string) error {
 		c.Names.CaseSensitive, err = yes(value)
 	case "check":
 		err = setCheck(&s.check, value)
+	case "limits":
+		err = setLimits(&c.Limits, value)
 	case "max_failures":
 		c.MaxFailures, err = strconv.Atoi(value)
 	default:
 		err = errors.New("no such setting")
 	}
 	return err
+}
+
+// setLimits reads a limits line: connections=2 sessions_per_user=1.
+func setLimits(l *proxy.Limits, value string) error {
+	limits := map[string]*int{
+		"connections":                   &l.Connections,
+		"connections_per_address":       &l.ConnectionsPerAddress,
+		"unauthenticated_per_address":   &l.UnauthenticatedPerAddress,
+		"sessions_per_user":             &l.SessionsPerUser,
+		"sessions_per_user_and_address": &l.SessionsPerUserAddress,
+		"accept_rate":                   &l.AcceptRate,
+	}
+	for word := range strings.FieldsSeq(value) {
+		key, v, _ := strings.Cut(word, "=")
+		n, err := strconv.Atoi(v)
+		if limits[key] == nil || err != nil {
+			return fmt.Errorf("limit %q", word)
+		}
+		*limits[key] = n
+	}
+	return nil
 }
 
 func (s *setup) durations() map[string]*time.Duration {

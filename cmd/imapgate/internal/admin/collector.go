@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"imapgate/proxy"
 	"imapgate/route"
 )
 
@@ -12,7 +14,7 @@ import (
 type collector struct {
 	s *Server
 
-	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, problem, reloaded, waiting, warm, handshakes *prometheus.Desc
+	build, rows, loaded, up, admin, weight, inFlight, queued, atOnce, overrides, saved, expiry, problem, reloaded, waiting, warm, handshakes, overload *prometheus.Desc
 }
 
 func newCollector(s *Server) *collector {
@@ -38,12 +40,13 @@ func newCollector(s *Server) *collector {
 		waiting:    desc("connections_active", "Clients that are connected and have not logged in."),
 		handshakes: desc("tls_handshakes_waiting", "TLS handshakes with clients that wait for others to be computed."),
 		warm:       desc("backend_warm_connections", "Connections to a backend that wait for a login.", "backend"),
+		overload:   desc("overload", "Whether the proxy lacks something, so that new clients wait or are turned away.", "lack"),
 	}
 }
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.problem, c.reloaded, c.waiting, c.warm, c.handshakes} {
+	for _, d := range []*prometheus.Desc{c.build, c.rows, c.loaded, c.up, c.admin, c.weight, c.inFlight, c.queued, c.atOnce, c.overrides, c.saved, c.expiry, c.problem, c.reloaded, c.waiting, c.warm, c.handshakes, c.overload} {
 		ch <- d
 	}
 }
@@ -86,6 +89,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.handshakes, float64(c.s.Proxy.HandshakesWaiting()))
 	for name, n := range c.s.Proxy.WarmConnections() {
 		gauge(c.warm, float64(n), name)
+	}
+	for _, lack := range []string{proxy.LackConnections, proxy.LackDescriptors, proxy.LackMemory, proxy.LackCPU} {
+		gauge(c.overload, truth(slices.Contains(e.Status.Overload, lack)), lack)
 	}
 }
 

@@ -53,6 +53,7 @@ type fake struct {
 	draining  bool
 	logins    map[string]proxy.LoginLoad
 	listening []string
+	overload  []string
 
 	acme ACME
 
@@ -160,6 +161,7 @@ func (p fakeProxy) WarmConnections() map[string]int {
 	return map[string]int{"old": 2, "new": 0}
 }
 func (p fakeProxy) Draining() bool { return p.f.draining }
+func (p fakeProxy) Overload() []string { return p.f.overload }
 
 func (p fakeProxy) Logins() map[string]proxy.LoginLoad { return p.f.logins }
 

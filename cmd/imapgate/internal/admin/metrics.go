@@ -26,6 +26,7 @@ type Metrics struct {
 	active         *prometheus.GaugeVec
 	started        *prometheus.CounterVec
 	bytes          *prometheus.CounterVec
+	limited        *prometheus.CounterVec
 
 	mu     sync.Mutex
 	logins map[string]*rate // by backend; "" is all
@@ -61,6 +62,7 @@ func NewMetrics() *Metrics {
 			Namespace: namespace, Name: "sessions_active", Help: "Sessions there are.",
 		}, []string{"backend"}),
 		started: counter("sessions_total", "Sessions that began.", "backend"),
+		limited: counter("limited_total", "What limits kept out, turned away or slowed down.", "limit"),
 		bytes:   counter("session_bytes_total", "Bytes of sessions after their login, counted when a session ends.", "direction"),
 		logins:  make(map[string]*rate),
 	}
@@ -69,7 +71,7 @@ func NewMetrics() *Metrics {
 // all returns what is counted.
 func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.connections, m.handshakes, m.handshakeWaits, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.warmLogins, m.errors, m.active, m.started, m.bytes,
+		m.connections, m.handshakes, m.handshakeWaits, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.warmLogins, m.errors, m.active, m.started, m.bytes, m.limited,
 	}
 }
 
@@ -143,6 +145,9 @@ func (m *Metrics) SessionEnded(backend string, fromClient, fromBackend int64) {
 	m.bytes.WithLabelValues("from_client").Add(float64(fromClient))
 	m.bytes.WithLabelValues("from_backend").Add(float64(fromBackend))
 }
+
+// Limited counts what a limit kept out, turned away or slowed down.
+func (m *Metrics) Limited(limit string) { m.limited.WithLabelValues(limit).Inc() }
 
 // loginRate returns the logins a second at a backend, "" for all.
 func (m *Metrics) loginRate(backend string, now time.Time) float64 {

@@ -30,6 +30,8 @@ func busy(t *testing.T) *fake {
 	m.BackendConnected("old", 2*time.Millisecond)
 	m.WarmLogin("old", "hit")
 	m.BackendFailed("new", "connect")
+	m.Limited("connections_per_address")
+	f.overload = []string{"cpu"}
 	m.SessionStarted("old")
 	m.SessionEnded("old", 100, 2000)
 	f.table.State().SetHealth("new", false, "connect")
@@ -111,6 +113,11 @@ imapgate_build_info{goversion="go1.26",revision="",version="v1.2.3"} 1
 imapgate_config_last_reload_successful 1
 imapgate_connections_active 3
 imapgate_connections_total{listener=":993"} 1
+imapgate_limited_total{limit="connections_per_address"} 1
+imapgate_overload{lack="connections"} 0
+imapgate_overload{lack="cpu"} 1
+imapgate_overload{lack="descriptors"} 0
+imapgate_overload{lack="memory"} 0
 imapgate_overrides{kind="admin"} 1
 imapgate_overrides{kind="hold"} 0
 imapgate_overrides{kind="pin"} 1

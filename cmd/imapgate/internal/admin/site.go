@@ -21,6 +21,7 @@ type Proxy interface {
 	HandshakesWaiting() int
 	Draining() bool
 	Trace(ctx context.Context, o proxy.TraceOptions, show func(proxy.TraceLine) error) error
+	Overload() []string
 }
 
 // Site is the rest of a running imapgate: its configuration, which reloads

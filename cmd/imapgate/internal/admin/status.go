@@ -42,6 +42,7 @@ func (s *Server) look() Event {
 	st := Status{
 		Now: now, Build: s.Build, PID: os.Getpid(), Started: s.started, Config: s.Config,
 		Draining: s.Proxy.Draining(), Listeners: append([]string{}, s.Proxy.Listening()...), Connections: s.Proxy.Connections(),
+		Overload:        append([]string{}, s.Proxy.Overload()...),
 		LoginsPerSecond: s.Metrics.loginRate("", now),
 		Table:           TableStatus{Users: stats.Users, Domains: stats.Domains, Generation: stats.Generation, LoadedAt: stats.LoadedAt.UTC()},
 	}
@@ -108,6 +109,9 @@ func (s *Server) missing(in InForce) []string {
 	add(!loaded, "no routing table is loaded")
 	add(loaded && !slices.ContainsFunc(t.Backends(), up), "no backend is up")
 	add(in.selfSigned(), "no certificate is obtained yet, clients see a self-signed one")
+	for _, lack := range s.Proxy.Overload() {
+		add(lack != proxy.LackCPU, "it is overloaded: it lacks "+lack) // slow is better than not at all
+	}
 	return missing
 }
 
@@ -120,7 +124,11 @@ func (s *Server) healthz(w http.ResponseWriter, _ *http.Request) {
 func (s *Server) readyz(w http.ResponseWriter, _ *http.Request) {
 	missing := s.missing(s.Site.InForce())
 	if len(missing) == 0 {
-		writeText(w, http.StatusOK, strings.Join(append([]string{"ready"}, s.troubles()...), "\n")+"\n")
+		text := "ready"
+		if lacks := s.Proxy.Overload(); len(lacks) > 0 {
+			text = "ready, but it lacks " + strings.Join(lacks, ", ")
+		}
+		writeText(w, http.StatusOK, strings.Join(append([]string{text}, s.troubles()...), "\n")+"\n")
 		return
 	}
 	writeText(w, http.StatusServiceUnavailable, "not ready: "+strings.Join(missing, ", ")+"\n")

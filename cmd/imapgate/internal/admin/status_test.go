@@ -44,6 +44,7 @@ func TestStatus(t *testing.T) {
   "ready": true,
   "missing": [],
   "draining": false,
+  "overload": [],
   "listeners": [
     ":993"
   ],

@@ -24,6 +24,7 @@ type Status struct {
 	Ready           bool           `json:"ready"`
 	Missing         []string       `json:"missing"` // what keeps it from being ready
 	Draining        bool           `json:"draining"`
+	Overload        []string       `json:"overload"` // what it lacks, see proxy.Server.Overload
 	Listeners       []string       `json:"listeners"`
 	Connections     int            `json:"connections"` // clients that have not logged in
 	Sessions        int            `json:"sessions"`

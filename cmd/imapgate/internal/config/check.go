@@ -16,6 +16,7 @@ func (p *Parsed) check() {
 	p.checkPools()
 	p.checkRoute()
 	p.checkLogin()
+	p.checkLimits()
 	p.checkHealth()
 	p.checkAdmin()
 	p.checkShutdown()
@@ -229,6 +230,9 @@ func (p *Parsed) warnings() Errors {
 	}
 	if t := p.TLS.Profile; t.V == compatible {
 		warnings.fail("", t.Pos, "", "clients may use TLS 1.0 and 1.1 (tls.profile: compatible), which are forbidden since 2021 (RFC 8996)")
+	}
+	if p.Debug.CoreDumps.V {
+		warnings.fail("", p.Debug.CoreDumps.Pos, "", "a crash may write passwords and keys to a core file (core_dumps: true)")
 	}
 	if a := p.Admin; a != nil && a.HTTP.Given() && !isLoopback(a.HTTP.V) {
 		warnings.fail("", a.HTTP.Pos, "", "admin.http %s gets tokens in clear text: put TLS in front of it", a.HTTP.V)

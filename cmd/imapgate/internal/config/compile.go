@@ -305,6 +305,7 @@ func (c *compiler) login() proxy.Config {
 		ConnectTimeout:  l.ConnectTimeout.V,
 		Handshakes:      c.Limits.Handshakes.V,
 		CloseSpread:     c.CloseSpread.V,
+		Limits:          c.limits(),
 		MaxFailures:     l.MaxFailures.V,
 		FailureDelay:    l.FailureDelay.V,
 		FailureDelayMax: l.FailureDelayMax.V,

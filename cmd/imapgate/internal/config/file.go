@@ -50,6 +50,7 @@ type File struct {
 	StateDir Value[string] `key:"state_dir" as:"file" help:"The directory where changes of operators are kept, in overrides.json, and copies of the last good tables; absent: a restart forgets them."`
 	Shutdown Shutdown      `key:"shutdown" help:"How serving ends."`
 	Log      Log           `key:"log" help:"What is written to standard error."`
+	Debug    Debug         `key:"debug" help:"For who looks for a mistake in imapgate itself."`
 }
 
 // Listen is one listening address.
@@ -163,9 +164,9 @@ type Login struct {
 	BackendTimeout  Value[time.Duration]   `key:"backend_timeout" default:"30s" help:"A login at a backend, retries included."`
 	ConnectTimeout  Value[time.Duration]   `key:"connect_timeout" default:"5s" help:"From connecting to a backend to its greeting."`
 	MaxFailures     Value[int]             `key:"max_failures" min:"1" max:"1000" default:"10" help:"Failed logins after which a client is disconnected."`
-	FailureDelay    Value[time.Duration]   `key:"failure_delay" default:"1s" help:"What the first failed login of a client address waits; it doubles with every further one."`
+	FailureDelay    Value[time.Duration]   `key:"failure_delay" default:"1s" help:"What the first failed login of a client address waits, or of a user from an address where that user has not logged in before; it doubles with every further one."`
 	FailureDelayMax Value[time.Duration]   `key:"failure_delay_max" default:"15s" help:"The longest such delay."`
-	ExemptNetworks  []Value[netip.Prefix]  `key:"exempt_networks" help:"Clients that never wait after a failed login (webmail, say)."`
+	ExemptNetworks  []Value[netip.Prefix]  `key:"exempt_networks" help:"Networks with many users behind few addresses (webmail, NAT): clients from there never wait after a failed login, and no limit that counts by address is for them."`
 	TrustedNetworks []Value[netip.Prefix]  `key:"trusted_networks" help:"Other proxies, whose ID command may tell the client's address."`
 	MasterUsers     []Value[string]        `key:"master_users" as:"text" help:"Who may log in as somebody else with a SASL authzid and their own password; the backend has to agree."`
 	MasterSeparator Value[string]          `key:"master_separator" as:"text" help:"The * of user*master: what is before it is looked up, the backend gets both; absent: names are taken as they are."`
@@ -177,10 +178,22 @@ type Login struct {
 	Capabilities    []Value[string]        `key:"capabilities" as:"atom" help:"Pins the capabilities before login; absent: they follow the backends."`
 }
 
-// Limits are what clients may take up.
+// Limits are what clients may take up; 0 is no limit.
 type Limits struct {
-	Pos        Pos
-	Handshakes Value[int] `key:"handshakes" min:"0" max:"1000" default:"0" help:"TLS handshakes with clients that are computed at the same time; 0: as many as there are processors."`
+	Pos                       Pos
+	Connections               Value[int] `key:"connections" min:"0" max:"10000000" default:"0" help:"Connections and sessions in all; who has waited longest for a login makes room. 0: as many as file descriptors allow, two each."`
+	ConnectionsPerAddress     Value[int] `key:"connections_per_address" min:"0" max:"10000000" default:"1000" help:"Connections and sessions of one client address, IPv6 by its /64; 0: no limit."`
+	UnauthenticatedPerAddress Value[int] `key:"unauthenticated_per_address" min:"0" max:"10000000" default:"100" help:"Those of them that have not logged in; 0: no limit."`
+	SessionsPerUser           Value[int] `key:"sessions_per_user" min:"0" max:"10000000" default:"500" help:"Sessions of one user; 0: no limit."`
+	SessionsPerUserAndAddress Value[int] `key:"sessions_per_user_and_address" min:"0" max:"10000000" default:"100" help:"Those of them from one client address, as Dovecot's mail_max_userip_connections; 0: no limit."`
+	AcceptRate                Value[int] `key:"accept_rate" min:"0" max:"1000000" default:"0" help:"Connections accepted in a second; others wait. 0: as fast as they come, more slowly under load."`
+	Handshakes                Value[int] `key:"handshakes" min:"0" max:"1000" default:"0" help:"TLS handshakes with clients that are computed at the same time; 0: as many as there are processors."`
+}
+
+// Debug is for who looks for a mistake in imapgate itself.
+type Debug struct {
+	Pos       Pos
+	CoreDumps Value[bool] `key:"core_dumps" default:"false" help:"A crash may write the process's memory to a core file, and debuggers may attach. There can be passwords in it, and the keys of certificates are."`
 }
 
 // Admin is the API for operators and monitoring.

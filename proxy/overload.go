@@ -1,0 +1,197 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Overload is handled in the order in which it hurts least: connections are accepted
+// more slowly, then those that have waited longest for their login are told to go.
+// Sessions are never ended for it: whoever runs into trouble later costs those who
+// have been served all day nothing.
+
+// What a server can lack, as [Options].Strain and [Server.Overload] call it.
+const (
+	LackConnections = "connections" // Limits.Connections, or what descriptors allow, is reached
+	LackDescriptors = "descriptors" // the system refused one a moment ago
+	LackMemory      = "memory"
+	LackCPU         = "cpu"
+)
+
+const (
+	strainInterval = 250 * time.Millisecond // between two looks at Options.Strain
+	strainPatience = 4                      // looks before slowness alone makes connections go
+	minStrainPause = 5 * time.Millisecond   // between two accepts while something lacks
+	maxStrainPause = 160 * time.Millisecond
+	shedShare      = 0.05             // of those who have not logged in, at each look
+	descriptorLack = 5 * time.Second  // a refused descriptor counts for this long
+	acceptLogPause = 10 * time.Second // between two lines about accepts that fail
+
+	minReserve = 64 // descriptors that are not for clients: files, checks, the admin socket
+)
+
+// overload is what is known of it. The zero value is none.
+type overload struct {
+	mu      sync.Mutex
+	lacks   []string // at the last look at Options.Strain
+	lasting int      // looks in a row that found something
+	pause   time.Duration
+	refused time.Time // when the system refused a descriptor last
+	logged  time.Time // when a failed accept was logged last
+	next    time.Time // when the next connection is due, see Limits.AcceptRate
+}
+
+// room is how many connections and sessions there may be, 0 for any number. Each is
+// counted as two descriptors, its backend's included, so that who was let in can be
+// logged in.
+func (s *Server) room(l *Limits) int {
+	bound := l.Connections
+	if s.descriptors > 0 {
+		reserve := max(minReserve, s.descriptors/16)
+		allowed := max(1, (s.descriptors-reserve)/2)
+		if bound == 0 || allowed < bound {
+			bound = allowed
+		}
+	}
+	return bound
+}
+
+// arrive lets a connection in, or says that there is no room for it.
+func (s *Server) arrive(c *conn) *limitError {
+	ok, goes := s.admission.arrive(c, s.room(&c.cfg.Limits))
+	if goes != nil {
+		s.limited(limitConnections, c.fields()...)
+		goes.evict()
+	}
+	if ok {
+		return nil
+	}
+	s.limited(limitConnections, c.fields()...)
+	return &limitError{limitConnections}
+}
+
+// shed makes the connections go that have waited longest for their login.
+func (s *Server) shed(share float64, lack string) {
+	for _, c := range s.admission.shed(share) {
+		s.limited(limitOverload, zap.String("reason", lack))
+		c.evict()
+	}
+}
+
+// Overload returns what the server lacks at the moment, in order; nothing when all
+// is well.
+func (s *Server) Overload() []string {
+	s.overload.mu.Lock()
+	lacks := slices.Clone(s.overload.lacks)
+	if !s.overload.refused.IsZero() && time.Since(s.overload.refused) < descriptorLack {
+		lacks = append(lacks, LackDescriptors)
+	}
+	s.overload.mu.Unlock()
+	if s.admission.full(s.room(&s.cfg.Load().Limits)) {
+		lacks = append(lacks, LackConnections)
+	}
+	slices.Sort(lacks)
+	return lacks
+}
+
+// watchStrain looks at what the process lacks until the server closes.
+func (s *Server) watchStrain() {
+	t := time.NewTicker(strainInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-s.closing:
+			return
+		}
+		s.feel(s.strain())
+	}
+}
+
+// feel takes note of what the process lacks, and acts on it. Memory that runs out
+// ends every session there is, so it is not waited for.
+func (s *Server) feel(lacks []string) {
+	o := &s.overload
+	o.mu.Lock()
+	began, ended := len(o.lacks) == 0 && len(lacks) > 0, len(o.lacks) > 0 && len(lacks) == 0
+	o.lacks = lacks
+	if len(lacks) == 0 {
+		o.lasting = 0
+		if o.pause /= 2; o.pause < minStrainPause {
+			o.pause = 0
+		}
+	} else {
+		o.lasting++
+		o.pause = min(max(2*o.pause, minStrainPause), maxStrainPause)
+	}
+	shed := o.lasting > strainPatience || slices.Contains(lacks, LackMemory)
+	o.mu.Unlock()
+	switch {
+	case began:
+		s.log.Warn("overloaded", zap.Strings("lacks", lacks))
+	case ended:
+		s.log.Info("not overloaded any more")
+	}
+	if shed {
+		s.shed(shedShare, strings.Join(lacks, ","))
+	}
+}
+
+// breathe waits before the next accept for as long as Limits.AcceptRate and the
+// strain that the process is under call for.
+func (s *Server) breathe(ctx context.Context) {
+	now, rate := time.Now(), s.cfg.Load().Limits.AcceptRate
+	o := &s.overload
+	o.mu.Lock()
+	d, late := o.pause, false
+	if rate > 0 {
+		// What was not used in the last second may be used at once.
+		if first := now.Add(-time.Second); o.next.Before(first) {
+			o.next = first
+		}
+		o.next = o.next.Add(time.Second / time.Duration(rate))
+		due := o.next.Sub(now)
+		d, late = max(d, due), due > 0
+	}
+	o.mu.Unlock()
+	if late {
+		s.metrics.Limited(limitAcceptRate)
+	}
+	if d > 0 {
+		s.wait(ctx, d)
+	}
+}
+
+// noteAccept takes note of an accept that failed: when the system has nothing left,
+// somebody who has not logged in makes room. It says whether that is worth a line in
+// the log; it happens again and again while it happens.
+func (s *Server) noteAccept(err error) (worthALine bool) {
+	now := time.Now()
+	o := &s.overload
+	o.mu.Lock()
+	lack := isLack(err)
+	if lack {
+		o.refused = now
+	}
+	if worthALine = now.Sub(o.logged) >= acceptLogPause; worthALine {
+		o.logged = now
+	}
+	o.mu.Unlock()
+	if lack {
+		s.shed(shedShare, LackDescriptors)
+	}
+	return worthALine
+}
+
+// isLack says whether the system refused a socket for want of something.
+func isLack(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) ||
+		errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM)
+}
