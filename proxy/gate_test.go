@@ -45,12 +45,18 @@ func newGate(t *testing.T, cfg *proxy.Config, l proxy.Listener, mail1 ...*proxyt
 func (g *gate) start(t *testing.T, cfg *proxy.Config, l proxy.Listener, dial proxy.DialFunc) {
 	t.Helper()
 	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewDevelopmentEncoderConfig()), zapcore.Lock(zapcore.AddSync(g.logs)), zapcore.DebugLevel)
-	server, err := proxy.NewServer(cfg, proxy.Options{Logger: zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
+	g.serve(t, cfg, proxy.Options{Logger: zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
 		if g.onLog != nil {
 			g.onLog(e.Message)
 		}
 		return nil
-	})), Dial: dial})
+	})), Dial: dial}, l)
+}
+
+// serve starts the server, on a listener of its own.
+func (g *gate) serve(t *testing.T, cfg *proxy.Config, o proxy.Options, l proxy.Listener) {
+	t.Helper()
+	server, err := proxy.NewServer(cfg, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +105,11 @@ func (g *gate) connect(t *testing.T) *client {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newClient(t, nc)
+}
+
+func newClient(t *testing.T, nc net.Conn) *client {
+	t.Helper()
 	c := &client{t: t, nc: nc, in: bufio.NewReader(nc), seen: new(bytes.Buffer)}
 	t.Cleanup(func() { _ = nc.Close() })
 	return c
