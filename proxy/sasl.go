@@ -125,6 +125,7 @@ func login(x *exchange) (attempt, error) {
 	if err != nil {
 		return attempt{}, err
 	}
+	defer clear(user)
 	pass, err := x.respond("Password:")
 	if err != nil {
 		return attempt{}, err
@@ -173,10 +174,25 @@ func xoauth2(x *exchange) (attempt, error) {
 	rest, ok := bytes.CutPrefix(msg, []byte("user="))
 	user, rest, ok2 := bytes.Cut(rest, []byte{1})
 	if !ok || !ok2 || !bytes.HasPrefix(rest, []byte("auth=")) || !bytes.HasSuffix(rest, []byte{1, 1}) || !cleanFields(rest) ||
-		bytes.Contains(bytes.ToLower(rest), []byte("\x01user=")) { // a second one, which a backend could prefer
+		namesUser(rest) { // a second one, which a backend could prefer
 		return attempt{malformed: true}, nil
 	}
 	return attempt{authcid: string(user), secret: NewSecret(msg)}, nil
+}
+
+// namesUser says whether one of the fields behind the first is a user, in upper or
+// lower case. It makes no copy, which would have to be wiped.
+func namesUser(fields []byte) bool {
+	const key = "user="
+	_, rest, more := bytes.Cut(fields, []byte{1})
+	for more {
+		var field []byte
+		field, rest, more = bytes.Cut(rest, []byte{1})
+		if len(field) >= len(key) && bytes.EqualFold(field[:len(key)], []byte(key)) {
+			return true
+		}
+	}
+	return false
 }
 
 // oauthBearer is OAUTHBEARER: a GS2 header with the authzid, then key=value pairs

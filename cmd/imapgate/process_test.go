@@ -149,6 +149,20 @@ func connect(t *testing.T, address string, maxVersion uint16) (*client, error) {
 	return c, nil
 }
 
+// dialClear opens a connection without TLS.
+func dialClear(t *testing.T, address string) *client {
+	t.Helper()
+	conn, err := net.DialTimeout("tcp", address, patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return &client{Conn: conn, in: bufio.NewReader(conn)}
+}
+
 // line reads one line.
 func (c *client) line(t *testing.T) string {
 	t.Helper()
