@@ -130,26 +130,26 @@ func TestDelaysDouble(t *testing.T) {
 // made to take that no backend has seen.
 func TestRejectionsLookAlike(t *testing.T) {
 	var r rejections
-	var real, made []time.Duration
+	var truly, made []time.Duration
 	for n := range 2000 {
 		d := time.Duration(1000+n*7919%1000) * time.Microsecond // 1 to 2 ms
 		if n%10 == 0 {
 			d = 100 * time.Millisecond // one of ten is slow: the mean would be 11 ms
 		}
 		r.add(d)
-		real = append(real, d)
+		truly = append(truly, d)
 		like, known, _, _ := r.like()
 		if !known {
 			t.Fatal("nothing is known")
 		}
 		made = append(made, like)
 	}
-	slices.Sort(real)
+	slices.Sort(truly)
 	slices.Sort(made)
-	if a, b := real[1000], made[1000]; max(a, b)-min(a, b) > a/20 {
+	if a, b := truly[1000], made[1000]; max(a, b)-min(a, b) > a/20 {
 		t.Errorf("medians: %v and %v", a, b)
 	}
-	if a, b := real[1900], made[1900]; max(a, b)-min(a, b) > a/20 {
+	if a, b := truly[1900], made[1900]; max(a, b)-min(a, b) > a/20 {
 		t.Errorf("95th percentiles: %v and %v", a, b)
 	}
 }

@@ -15,6 +15,7 @@ type rejections struct {
 	mu     sync.Mutex
 	took   [32]time.Duration
 	count  int           // in all
+	late   time.Duration // by how much timers are, on this machine, as of lately
 	asking chan struct{} // closed when somebody who asks a backend has its answer; nil: nobody asks
 }
 
@@ -25,20 +26,30 @@ func (r *rejections) add(d time.Duration) {
 	r.count++
 }
 
-// like returns how long one of the last rejections took. Where none is known, the
+// like returns how long one of the last rejections took, less what a timer is late
+// by. Where none is known, the
 // caller is to ask a backend and to close the channel then, or, when there is no
 // channel to close, to wait for the one who asks.
 func (r *rejections) like() (d time.Duration, known bool, ask, asked chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if n := min(r.count, len(r.took)); n > 0 {
-		return r.took[rand.IntN(n)], true, nil, nil //nolint:gosec // no secret
+		return r.took[rand.IntN(n)] - r.late, true, nil, nil //nolint:gosec // no secret
 	}
 	if r.asking != nil {
 		return 0, false, nil, r.asking
 	}
 	r.asking = make(chan struct{})
 	return 0, false, r.asking, nil
+}
+
+// woke takes note of how much later a wait ended than it should have: some ten
+// microseconds, or a millisecond on a busy machine, which is a lot beside a backend
+// that is quick to reject.
+func (r *rejections) woke(late time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.late += (late - r.late) / 8
 }
 
 // answered ends what a caller of like began.
@@ -71,7 +82,9 @@ func (c *conn) pretend(ctx context.Context) {
 			c.srv.rejections.answered() // there is no backend to ask
 		}
 	}
-	c.srv.wait(ctx, d-time.Since(began))
+	if due := began.Add(d); c.srv.wait(ctx, time.Until(due)) {
+		c.srv.rejections.woke(time.Since(due))
+	}
 }
 
 // Whom no backend knows.

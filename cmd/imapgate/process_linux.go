@@ -13,7 +13,7 @@ func descriptors() int {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
 		return 0
 	}
-	return int(min(l.Cur, 1<<30)) //nolint:gosec // bounded
+	return int(min(l.Cur, 1<<30))
 }
 
 // setCoreDumps says whether a crash may write the process's memory to a file, and

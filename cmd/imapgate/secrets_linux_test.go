@@ -42,8 +42,12 @@ debug: {core_dumps: true} # else nobody but root could look
 		"LOGIN as a mechanism":        func(s string) []string { return []string{"a AUTHENTICATE LOGIN", b64("alice"), b64(s)} },
 		"LOGIN with the name at once": func(s string) []string { return []string{"a AUTHENTICATE LOGIN " + b64("alice"), b64(s)} },
 		"a password for a name":       func(s string) []string { return []string{"a AUTHENTICATE LOGIN", b64("alice"), b64(s)} },
-		"XOAUTH2":                     func(s string) []string { return []string{"a AUTHENTICATE XOAUTH2 " + b64("user=alice\x01auth=Bearer "+s+"\x01\x01")} },
-		"OAUTHBEARER":                 func(s string) []string { return []string{"a AUTHENTICATE OAUTHBEARER " + b64("n,a=alice,\x01auth=Bearer "+s+"\x01\x01")} },
+		"XOAUTH2": func(s string) []string {
+			return []string{"a AUTHENTICATE XOAUTH2 " + b64("user=alice\x01auth=Bearer "+s+"\x01\x01")}
+		},
+		"OAUTHBEARER": func(s string) []string {
+			return []string{"a AUTHENTICATE OAUTHBEARER " + b64("n,a=alice,\x01auth=Bearer "+s+"\x01\x01")}
+		},
 		"a long line":                 func(s string) []string { return []string{"a LOGIN alice " + strings.Repeat(s, 100)} },
 		"a mechanism that is unknown": func(s string) []string { return []string{"a AUTHENTICATE X-FOO " + b64(s)} },
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"math"
 	"runtime/metrics"
+	"slices"
 
 	"imapgate/proxy"
 )
@@ -87,8 +88,8 @@ func (s *strain) tenth(h *metrics.Float64Histogram) float64 {
 	}
 	s.waits = append(s.waits[:0], h.Counts...)
 	var slowest uint64
-	for i := len(since) - 1; i >= 0; i-- {
-		if slowest += since[i]; slowest > 0 && slowest*10 >= total {
+	for i, n := range slices.Backward(since) {
+		if slowest += n; slowest > 0 && slowest*10 >= total {
 			return max(0, h.Buckets[i])
 		}
 	}

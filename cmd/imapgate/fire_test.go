@@ -1,0 +1,392 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// The scenarios of these tests are what strangers do to a proxy that faces the
+// internet. At full size, and with times compared:
+//
+//	go test ./cmd/imapgate -run TestUnderFire -v -timeout 30m -args -fire
+
+// testBinary returns this program, by a name that works from everywhere.
+func testBinary(t *testing.T) string {
+	t.Helper()
+	path, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// attacker is a client that means no good. from makes its address one of many.
+func attacker(address string, from int) (net.Conn, error) {
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 1, byte(1+from%250))}}
+	return d.Dial("tcp", address)
+}
+
+// crowd is many of them.
+type crowd struct {
+	mu   sync.Mutex
+	open []net.Conn
+}
+
+// open opens connections, each of which first does something.
+func openCrowd(t *testing.T, address string, count int, first func(i int, nc net.Conn) (net.Conn, error)) *crowd {
+	t.Helper()
+	c := new(crowd)
+	var failed atomic.Int64
+	var all sync.WaitGroup
+	next := make(chan int)
+	for range 32 {
+		all.Go(func() {
+			for i := range next {
+				nc, err := attacker(address, i)
+				if err == nil {
+					nc, err = first(i, nc)
+				}
+				if err != nil {
+					if failed.Add(1) <= 3 {
+						t.Errorf("attacker %d: %v", i, err)
+					}
+					continue
+				}
+				c.mu.Lock()
+				c.open = append(c.open, nc)
+				c.mu.Unlock()
+			}
+		})
+	}
+	for i := range count {
+		next <- i
+	}
+	close(next)
+	all.Wait()
+	t.Cleanup(c.close)
+	return c
+}
+
+func (c *crowd) close() {
+	for _, nc := range c.open {
+		_ = nc.Close()
+	}
+}
+
+// gone waits until the proxy has ended every connection, and returns how many it has
+// not ended in time.
+func (c *crowd) gone(within time.Duration) int {
+	deadline := time.Now().Add(within)
+	var left atomic.Int64
+	var all sync.WaitGroup
+	for _, nc := range c.open {
+		all.Go(func() {
+			_ = nc.SetReadDeadline(deadline)
+			if _, err := io.Copy(io.Discard, nc); err != nil && os.IsTimeout(err) {
+				left.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	return int(left.Load())
+}
+
+// half returns the first bytes of a ClientHello.
+func half(t *testing.T) []byte {
+	t.Helper()
+	var hello bytes.Buffer
+	_ = tls.Client(recorder{&hello}, &tls.Config{ServerName: "localhost"}).Handshake() // it ends when it wants an answer
+	if hello.Len() < 100 {
+		t.Fatalf("a ClientHello of %d bytes", hello.Len())
+	}
+	return hello.Bytes()[:hello.Len()/2]
+}
+
+// recorder is a connection that is written to.
+type recorder struct{ *bytes.Buffer }
+
+func (recorder) Read([]byte) (int, error)         { return 0, io.EOF }
+func (recorder) Close() error                     { return nil }
+func (recorder) LocalAddr() net.Addr              { return nil }
+func (recorder) RemoteAddr() net.Addr             { return nil }
+func (recorder) SetDeadline(time.Time) error      { return nil }
+func (recorder) SetReadDeadline(time.Time) error  { return nil }
+func (recorder) SetWriteDeadline(time.Time) error { return nil }
+
+// TestUnderFireOfSlowClients is slowloris in five ways: connections that cost the
+// attacker nothing and never end. They end by the timer, and disturb nobody.
+func TestUnderFireOfSlowClients(t *testing.T) {
+	timer := scaled(4*time.Second, 45*time.Second)
+	each, logins, rate := scaled(20, 1000), scaled(20, 1500), scaled(10, 50)
+	g := startFireGate(t, startFireBackend(t, 0), fmt.Sprintf(", timeout: %s, tls_timeout: %s", timer, timer), "", 0)
+	hello := half(t)
+	before := g.goodLogins(t, logins, rate)
+	start := g.figures(t)
+	greet := func(nc net.Conn) error {
+		_ = nc.SetReadDeadline(time.Now().Add(patience))
+		_, err := bufio.NewReaderSize(nc, 512).ReadString('\n')
+		return err
+	}
+	stop := make(chan struct{})
+	var drips sync.WaitGroup
+	kinds := []struct {
+		name    string
+		address string
+		first   func(int, net.Conn) (net.Conn, error)
+	}{
+		{"TCP only", g.secure, func(_ int, nc net.Conn) (net.Conn, error) { return nc, nil }},
+		{"half a ClientHello", g.secure, func(_ int, nc net.Conn) (net.Conn, error) {
+			_, err := nc.Write(hello)
+			return nc, err
+		}},
+		{"TLS, then silence", g.secure, func(_ int, nc net.Conn) (net.Conn, error) {
+			tc := tls.Client(nc, &tls.Config{InsecureSkipVerify: true})
+			return tc, tc.Handshake()
+		}},
+		{"a byte now and then", g.clear, func(_ int, nc net.Conn) (net.Conn, error) {
+			drips.Go(func() {
+				for {
+					select {
+					case <-time.After(timer / 3):
+					case <-stop:
+						return
+					}
+					if _, err := nc.Write([]byte("a")); err != nil {
+						return
+					}
+				}
+			})
+			return nc, greet(nc)
+		}},
+		{"an open literal", g.clear, func(_ int, nc net.Conn) (net.Conn, error) {
+			err := greet(nc)
+			_, _ = nc.Write([]byte("a LOGIN alice {4096+}\r\n" + strings.Repeat("x", 4000)))
+			return nc, err
+		}},
+	}
+	began := time.Now()
+	var crowds []*crowd
+	had := start
+	for _, k := range kinds {
+		crowds = append(crowds, openCrowd(t, k.address, each, k.first))
+		now := g.figures(t)
+		t.Logf("%s: %.1f KiB and %.1f goroutines per connection", k.name, float64(now.memory-had.memory)/1024/float64(each), float64(now.goroutines-had.goroutines)/float64(each))
+		had = now
+	}
+	if perConnection := (had.memory - start.memory) / (len(kinds) * each); *fireFull && perConnection > 40<<10 {
+		t.Errorf("%d bytes per connection", perConnection)
+	}
+	expectRatio(t, "p99 of good logins", before, g.goodLogins(t, logins, rate), 2)
+	left := 0
+	for _, c := range crowds {
+		left += c.gone(time.Until(began.Add(timer)) + patience)
+	}
+	close(stop)
+	drips.Wait()
+	if left > 0 {
+		t.Errorf("%d connections are left after the time for a login", left)
+	}
+	g.calm(t, start)
+}
+
+// TestUnderFireOfHostileInput opens many connections that each hold as much of the
+// proxy's memory as they can get.
+func TestUnderFireOfHostileInput(t *testing.T) {
+	each, aborts := scaled(20, 1000), scaled(60, 100_000)
+	g := startFireGate(t, startFireBackend(t, 0), "", "", 0)
+	start := g.figures(t)
+	const most = 160 // KiB: a line of 64 KiB in a buffer that has just grown, and the connection
+	id := "a ID (" + strings.Repeat(`"k" "`+strings.Repeat("v", 200)+`" `, 29) + `"z" "` + strings.Repeat("v", 1024) + "\")\r\n"
+	for _, k := range []struct{ name, say string }{
+		{"8 KiB without a line end", strings.Repeat("x", 8<<10)},
+		{"4,000 parentheses", "a ID " + strings.Repeat("(", 4000) + "\r\na ID " + strings.Repeat("(", 4000)},
+		{"literals as large as can be", "a LOGIN {4096+}\r\n" + strings.Repeat("x", 4096) + " {4096+}\r\n" + strings.Repeat("x", 4095)},
+		{"IDs as large as can be", strings.Repeat(id, 10)},
+		{"literals of 20 digits", "a LOGIN {99999999999999999999}\r\na LOGIN {99999999999999999999}\r\n"},
+		{"endless base64", "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("QUFB", 16<<10-1)},
+	} {
+		before := g.settled(t, start)
+		c := openCrowd(t, g.clear, each, func(_ int, nc net.Conn) (net.Conn, error) {
+			_, err := nc.Write([]byte(k.say))
+			return nc, err
+		})
+		// What was sent is read once the proxy has answered all that has an answer.
+		<-time.After(scaled(200*time.Millisecond, 2*time.Second))
+		now := g.figures(t)
+		kib := float64(now.memory-before.memory) / 1024 / float64(each)
+		t.Logf("%s: %.1f KiB per connection", k.name, kib)
+		if kib > most {
+			t.Errorf("%s: %.1f KiB per connection, more than %d", k.name, kib, most)
+		}
+		c.close()
+	}
+	var said atomic.Int64
+	openCrowd(t, g.clear, (aborts+2)/3, func(_ int, nc net.Conn) (net.Conn, error) {
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		_, _ = nc.Write([]byte(strings.Repeat("a AUTHENTICATE PLAIN\r\n*\r\n", 3)))
+		answer, err := io.ReadAll(nc)
+		said.Add(int64(bytes.Count(answer, []byte("a BAD "))))
+		return nc, err
+	}).close()
+	t.Logf("%d AUTHENTICATEs were aborted", said.Load())
+	if said.Load() < int64(aborts) {
+		t.Errorf("%d of %d were answered", said.Load(), aborts)
+	}
+	g.calm(t, start)
+}
+
+// TestUnderFireOfOneBadClient sends nonsense at a high rate beside good logins.
+func TestUnderFireOfOneBadClient(t *testing.T) {
+	logins, good, bad := scaled(40, 2000), scaled(20, 100), scaled(100, 1000)
+	g := startFireGate(t, startFireBackend(t, 0), "", "", 0)
+	start := g.figures(t)
+	before := g.goodLogins(t, logins, good)
+	nonsense := []string{
+		"\x00\r\n", "GET / HTTP/1.1\r\n\r\n", "a LOGIN\r\nb LOGIN\r\nc LOGIN\r\n", "a LOGIN alice wrong\r\n", "a LOGIN {5000+}\r\n",
+		"a AUTHENTICATE PLAIN !!!\r\n", strings.Repeat("x", 9<<10), "a ID ((((\r\n", "", "a LOGIN alice {4}\r\nxxxx y\r\n",
+	}
+	stop := make(chan struct{})
+	var sent atomic.Int64
+	var all sync.WaitGroup
+	all.Go(func() {
+		tick := time.NewTicker(time.Second / time.Duration(bad))
+		defer tick.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+			}
+			all.Go(func() {
+				address := g.clear
+				if i%4 == 0 {
+					address = g.secure // which is no TLS
+				}
+				nc, err := attacker(address, 7)
+				if err != nil {
+					return
+				}
+				defer nc.Close()
+				_ = nc.SetDeadline(time.Now().Add(time.Second))
+				if _, err := nc.Write([]byte(nonsense[i%len(nonsense)])); err == nil {
+					sent.Add(1)
+				}
+				_, _ = io.CopyN(io.Discard, nc, 100)
+			})
+		}
+	})
+	under := g.goodLogins(t, logins, good)
+	close(stop)
+	all.Wait()
+	t.Logf("%d times nonsense beside %d good logins", sent.Load(), logins)
+	if sent.Load() < int64(logins) {
+		t.Error("that is not much")
+	}
+	expectRatio(t, "p99 of good logins", before, under, 1.5)
+	g.calm(t, start)
+}
+
+// TestUnderFireWithFewDescriptors gives the proxy 256, and more clients than that.
+func TestUnderFireWithFewDescriptors(t *testing.T) {
+	const descriptors, sessions, attackers = 256, 20, 600
+	g := startFireGate(t, startFireBackend(t, 0), "", "", descriptors)
+	var kept []*client
+	for range sessions {
+		c := dialClear(t, g.clear)
+		c.expect(t, "* OK")
+		if reply := c.do(t, "LOGIN alice "+goodSecret); !strings.HasPrefix(reply, "t OK") {
+			t.Fatal(reply)
+		}
+		kept = append(kept, c)
+	}
+	start := g.figures(t)
+	c := openCrowd(t, g.clear, attackers, func(_ int, nc net.Conn) (net.Conn, error) { return nc, nil })
+	ticks := cpuOf(t, g.cmd.Process.Pid)
+	<-time.After(2 * time.Second)
+	spent := cpuOf(t, g.cmd.Process.Pid) - ticks
+	t.Logf("with %d connections too many it takes %v of processor time in 2 s", attackers, spent)
+	if spent > time.Second {
+		t.Errorf("it spins: %v of processor time in 2 s", spent)
+	}
+	for i, s := range kept {
+		if reply := s.do(t, "NOOP"); !strings.HasPrefix(reply, "t OK") {
+			t.Errorf("session %d: %q", i, reply)
+		}
+	}
+	if g.figures(t).descriptors > descriptors {
+		t.Error("it has more descriptors than there are")
+	}
+	if _, body := askSocket(t, g.socket, "/readyz"); !bytes.Contains(body, []byte("it lacks connections")) {
+		t.Errorf("/readyz says %q", body)
+	}
+	c.close()
+	g.calm(t, start)
+	if _, err := g.goodLogin(); err != nil {
+		t.Errorf("it has not recovered: %v", err)
+	}
+	if code, body := askSocket(t, g.socket, "/readyz"); code != 200 {
+		t.Errorf("/readyz says %d %q", code, body)
+	}
+}
+
+// cpuOf returns the processor time that a process has taken. See proc(5), stat.
+func cpuOf(t *testing.T, pid int) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	var user, system int
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(user+system) * (time.Second / 100)
+}
+
+// TestUnderFireOfWhoAsksForUsers compares how users who do not exist are refused with
+// how wrong passwords are, from the first login after a start on.
+func TestUnderFireOfWhoAsksForUsers(t *testing.T) {
+	count := scaled(50, 2000)
+	g := startFireGate(t, startFireBackend(t, 10*time.Millisecond), "", "", 0)
+	c := dialClear(t, g.clear)
+	c.expect(t, "* OK")
+	took := make(map[string][]time.Duration)
+	answers := make(map[string]bool)
+	for i := range count {
+		for _, user := range []string{"nobody", "alice"} {
+			if i%400 == 399 {
+				c = dialClear(t, g.clear)
+				c.expect(t, "* OK")
+			}
+			began := time.Now()
+			answers[c.do(t, "LOGIN "+user+" wrong")] = true
+			took[user] = append(took[user], time.Since(began))
+		}
+	}
+	if first := took["nobody"][0]; first < 10*time.Millisecond {
+		t.Errorf("the first user who does not exist is refused after %v, no wrong password is", first)
+	}
+	if len(answers) != 1 {
+		t.Errorf("the answers differ: %v", answers)
+	}
+	slices.Sort(took["nobody"])
+	slices.Sort(took["alice"])
+	unknown, wrong := took["nobody"][count/2], took["alice"][count/2]
+	t.Logf("%d each: the median is %v for users who do not exist and %v for wrong passwords, %+.1f %%", count, unknown, wrong, 100*(float64(unknown)/float64(wrong)-1))
+	if *fireFull && (float64(unknown) > 1.05*float64(wrong) || float64(unknown) < 0.95*float64(wrong)) {
+		t.Error("that is more than 5 % apart")
+	}
+}
