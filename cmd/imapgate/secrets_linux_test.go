@@ -15,7 +15,7 @@ import (
 // else, rightly and wrongly, and looks for them in all memory of the process while
 // the connections are still there.
 func TestSecretsAreGoneFromMemory(t *testing.T) {
-	backend := startFireBackend(t, 0)
+	backend := startQuickBackend(t, 0)
 	address, dir := freeAddress(t), t.TempDir()
 	writeFiles(t, dir, map[string]string{"x.yaml": fmt.Sprintf(`listen: [{address: %q, tls: none}]
 backends: {mail1: {address: %q, tls: none}}

@@ -17,10 +17,7 @@ import (
 	"time"
 )
 
-// The scenarios of these tests are what strangers do to a proxy that faces the
-// internet. At full size, and with times compared:
-//
-//	go test ./cmd/imapgate -run TestUnderFire -v -timeout 30m -args -fire
+// These are what strangers do to a proxy that faces the internet.
 
 // testBinary returns this program, by a name that works from everywhere.
 func testBinary(t *testing.T) string {
@@ -125,12 +122,12 @@ func (recorder) SetDeadline(time.Time) error      { return nil }
 func (recorder) SetReadDeadline(time.Time) error  { return nil }
 func (recorder) SetWriteDeadline(time.Time) error { return nil }
 
-// TestUnderFireOfSlowClients is slowloris in five ways: connections that cost the
+// TestChaosSlowClients is slowloris in five ways: connections that cost the
 // attacker nothing and never end. They end by the timer, and disturb nobody.
-func TestUnderFireOfSlowClients(t *testing.T) {
+func TestChaosSlowClients(t *testing.T) {
 	timer := scaled(4*time.Second, 45*time.Second)
 	each, logins, rate := scaled(20, 1000), scaled(20, 1500), scaled(10, 50)
-	g := startFireGate(t, startFireBackend(t, 0), fmt.Sprintf(", timeout: %s, tls_timeout: %s", timer, timer), "", 0)
+	g := startAttackedGate(t, startQuickBackend(t, 0), fmt.Sprintf(", timeout: %s, tls_timeout: %s", timer, timer), "", 0)
 	hello := half(t)
 	before := g.goodLogins(t, logins, rate)
 	start := g.figures(t)
@@ -185,7 +182,7 @@ func TestUnderFireOfSlowClients(t *testing.T) {
 		t.Logf("%s: %.1f KiB and %.1f goroutines per connection", k.name, float64(now.memory-had.memory)/1024/float64(each), float64(now.goroutines-had.goroutines)/float64(each))
 		had = now
 	}
-	if perConnection := (had.memory - start.memory) / (len(kinds) * each); *fireFull && perConnection > 40<<10 {
+	if perConnection := (had.memory - start.memory) / (len(kinds) * each); fullSize() && perConnection > 40<<10 {
 		t.Errorf("%d bytes per connection", perConnection)
 	}
 	expectRatio(t, "p99 of good logins", before, g.goodLogins(t, logins, rate), 2)
@@ -201,11 +198,11 @@ func TestUnderFireOfSlowClients(t *testing.T) {
 	g.calm(t, start)
 }
 
-// TestUnderFireOfHostileInput opens many connections that each hold as much of the
+// TestChaosHostileInput opens many connections that each hold as much of the
 // proxy's memory as they can get.
-func TestUnderFireOfHostileInput(t *testing.T) {
+func TestChaosHostileInput(t *testing.T) {
 	each, aborts := scaled(20, 1000), scaled(60, 100_000)
-	g := startFireGate(t, startFireBackend(t, 0), "", "", 0)
+	g := startAttackedGate(t, startQuickBackend(t, 0), "", "", 0)
 	start := g.figures(t)
 	const most = 160 // KiB: a line of 64 KiB in a buffer that has just grown, and the connection
 	id := "a ID (" + strings.Repeat(`"k" "`+strings.Repeat("v", 200)+`" `, 29) + `"z" "` + strings.Repeat("v", 1024) + "\")\r\n"
@@ -247,10 +244,10 @@ func TestUnderFireOfHostileInput(t *testing.T) {
 	g.calm(t, start)
 }
 
-// TestUnderFireOfOneBadClient sends nonsense at a high rate beside good logins.
-func TestUnderFireOfOneBadClient(t *testing.T) {
+// TestChaosOneBadClient sends nonsense at a high rate beside good logins.
+func TestChaosOneBadClient(t *testing.T) {
 	logins, good, bad := scaled(40, 2000), scaled(20, 100), scaled(100, 1000)
-	g := startFireGate(t, startFireBackend(t, 0), "", "", 0)
+	g := startAttackedGate(t, startQuickBackend(t, 0), "", "", 0)
 	start := g.figures(t)
 	before := g.goodLogins(t, logins, good)
 	nonsense := []string{
@@ -298,10 +295,10 @@ func TestUnderFireOfOneBadClient(t *testing.T) {
 	g.calm(t, start)
 }
 
-// TestUnderFireWithFewDescriptors gives the proxy 256, and more clients than that.
-func TestUnderFireWithFewDescriptors(t *testing.T) {
+// TestChaosFewDescriptors gives the proxy 256, and more clients than that.
+func TestChaosFewDescriptors(t *testing.T) {
 	const descriptors, sessions, attackers = 256, 20, 600
-	g := startFireGate(t, startFireBackend(t, 0), "", "", descriptors)
+	g := startAttackedGate(t, startQuickBackend(t, 0), "", "", descriptors)
 	var kept []*client
 	for range sessions {
 		c := dialClear(t, g.clear)
@@ -356,11 +353,11 @@ func cpuOf(t *testing.T, pid int) time.Duration {
 	return time.Duration(user+system) * (time.Second / 100)
 }
 
-// TestUnderFireOfWhoAsksForUsers compares how users who do not exist are refused with
+// TestChaosUserExistence compares how users who do not exist are refused with
 // how wrong passwords are, from the first login after a start on.
-func TestUnderFireOfWhoAsksForUsers(t *testing.T) {
+func TestChaosUserExistence(t *testing.T) {
 	count := scaled(50, 2000)
-	g := startFireGate(t, startFireBackend(t, 10*time.Millisecond), "", "", 0)
+	g := startAttackedGate(t, startQuickBackend(t, 10*time.Millisecond), "", "", 0)
 	c := dialClear(t, g.clear)
 	c.expect(t, "* OK")
 	took := make(map[string][]time.Duration)
@@ -386,7 +383,7 @@ func TestUnderFireOfWhoAsksForUsers(t *testing.T) {
 	slices.Sort(took["alice"])
 	unknown, wrong := took["nobody"][count/2], took["alice"][count/2]
 	t.Logf("%d each: the median is %v for users who do not exist and %v for wrong passwords, %+.1f %%", count, unknown, wrong, 100*(float64(unknown)/float64(wrong)-1))
-	if *fireFull && (float64(unknown) > 1.05*float64(wrong) || float64(unknown) < 0.95*float64(wrong)) {
+	if fullSize() && (float64(unknown) > 1.05*float64(wrong) || float64(unknown) < 0.95*float64(wrong)) {
 		t.Error("that is more than 5 % apart")
 	}
 }

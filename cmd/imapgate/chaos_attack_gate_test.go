@@ -18,31 +18,35 @@ import (
 	"imapgate/proxy/proxytest"
 )
 
-// fireFull is for a machine that has nothing else to do. Otherwise the scenarios are
-// small, and only counts are asked for, not times.
-var fireFull = flag.Bool("fire", false, "run the scenarios of attacks at full size, and hold their times against the promises")
+// fullSize says whether this is make chaos, whose flag is that of the other tests of
+// this directory. Otherwise the scenarios are small, and only counts are asked for,
+// not times.
+func fullSize() bool {
+	f := flag.Lookup("chaos")
+	return f != nil && f.Value.String() == "true"
+}
 
 // scaled returns a scenario's size.
 func scaled[T any](small, full T) T {
-	if *fireFull {
+	if fullSize() {
 		return full
 	}
 	return small
 }
 
-// fireGate is imapgate in a process of its own, under attack.
-type fireGate struct {
+// attackedGate is imapgate in a process of its own, under attack.
+type attackedGate struct {
 	*process
 	secure, clear string // addresses
 	socket        string // of the admin API
 }
 
-// startFireGate starts it with a quick backend. extra is more of the configuration;
+// startAttackedGate starts it with a quick backend. extra is more of the configuration;
 // descriptors, unless 0, is how many it may have.
-func startFireGate(t *testing.T, backend *fireBackend, login, extra string, descriptors int) *fireGate {
+func startAttackedGate(t *testing.T, backend *quickBackend, login, extra string, descriptors int) *attackedGate {
 	t.Helper()
 	dir := t.TempDir()
-	g := &fireGate{secure: freeAddress(t), clear: freeAddress(t), socket: dir + "/admin.sock"}
+	g := &attackedGate{secure: freeAddress(t), clear: freeAddress(t), socket: dir + "/admin.sock"}
 	proxytest.WritePair(t, dir, "cert", proxytest.NewCA(t).Issue(t, proxytest.CertOptions{}))
 	writeFiles(t, dir, map[string]string{
 		"users.map": "alice mail1\n",
@@ -77,7 +81,7 @@ log: {format: json, level: warn}
 type figures struct{ memory, descriptors, goroutines int }
 
 // figures asks the process, after a garbage collection.
-func (g *fireGate) figures(t *testing.T) figures {
+func (g *attackedGate) figures(t *testing.T) figures {
 	t.Helper()
 	askSocket(t, g.socket, "/debug/pprof/heap?gc=1")
 	_, body := askSocket(t, g.socket, "/metrics")
@@ -94,7 +98,7 @@ func (g *fireGate) figures(t *testing.T) figures {
 
 // calm waits until the process has no more than before, and fails when it keeps
 // something.
-func (g *fireGate) calm(t *testing.T, before figures) {
+func (g *attackedGate) calm(t *testing.T, before figures) {
 	t.Helper()
 	now := g.settled(t, before)
 	t.Logf("afterwards: %d KiB, %d descriptors, %d goroutines; before: %d KiB, %d, %d",
@@ -102,7 +106,7 @@ func (g *fireGate) calm(t *testing.T, before figures) {
 }
 
 // settled returns what the process has once that is no more than before.
-func (g *fireGate) settled(t *testing.T, before figures) figures {
+func (g *attackedGate) settled(t *testing.T, before figures) figures {
 	t.Helper()
 	began := time.Now()
 	for {
@@ -119,7 +123,7 @@ func (g *fireGate) settled(t *testing.T, before figures) figures {
 }
 
 // goodLogin connects with TLS, logs in and out, and returns how long that took.
-func (g *fireGate) goodLogin() (time.Duration, error) {
+func (g *attackedGate) goodLogin() (time.Duration, error) {
 	began := time.Now()
 	d := tls.Dialer{
 		NetDialer: &net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}},
@@ -145,7 +149,7 @@ func (g *fireGate) goodLogin() (time.Duration, error) {
 
 // goodLogins logs in at a rate, whether or not those before have ended, and returns
 // the 99th percentile of how long it took. Every failure fails the test.
-func (g *fireGate) goodLogins(t *testing.T, count, perSecond int) time.Duration {
+func (g *attackedGate) goodLogins(t *testing.T, count, perSecond int) time.Duration {
 	t.Helper()
 	took := make([]time.Duration, count)
 	var failed atomic.Int64
@@ -173,8 +177,8 @@ func (g *fireGate) goodLogins(t *testing.T, count, perSecond int) time.Duration 
 func expectRatio(t *testing.T, what string, before, now time.Duration, most float64) {
 	t.Helper()
 	ratio := float64(now) / float64(before)
-	t.Logf("%s: %v before, %v under fire: %.2f ×, at most %.1f × is promised", what, before, now, ratio, most)
-	if *fireFull && ratio > most {
+	t.Logf("%s: %v before, %v under attack: %.2f ×, at most %.1f × is promised", what, before, now, ratio, most)
+	if fullSize() && ratio > most {
 		t.Errorf("%s: %.2f ×, more than %.1f ×", what, ratio, most)
 	}
 }

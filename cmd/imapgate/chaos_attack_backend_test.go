@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// fireBackend is an IMAP server on loopback that lets in whoever says goodSecret,
+// quickBackend is an IMAP server on loopback that lets in whoever says goodSecret,
 // and does little else, as quickly as it can.
-type fireBackend struct {
+type quickBackend struct {
 	address string
 	rejects time.Duration // how long a wrong password takes
 }
@@ -21,15 +21,15 @@ type fireBackend struct {
 // goodSecret is in the password, or in the token, of a login that succeeds.
 const goodSecret = "good-"
 
-const fireCapabilities = "IMAP4rev1 SASL-IR LITERAL+ ID AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2 AUTH=OAUTHBEARER"
+const quickCapabilities = "IMAP4rev1 SASL-IR LITERAL+ ID AUTH=PLAIN AUTH=LOGIN AUTH=XOAUTH2 AUTH=OAUTHBEARER"
 
-func startFireBackend(t *testing.T, rejects time.Duration) *fireBackend {
+func startQuickBackend(t *testing.T, rejects time.Duration) *quickBackend {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &fireBackend{address: l.Addr().String(), rejects: rejects}
+	b := &quickBackend{address: l.Addr().String(), rejects: rejects}
 	var (
 		serving sync.WaitGroup
 		mu      sync.Mutex
@@ -65,7 +65,7 @@ func startFireBackend(t *testing.T, rejects time.Duration) *fireBackend {
 }
 
 // serve serves one connection.
-func (b *fireBackend) serve(nc net.Conn) {
+func (b *quickBackend) serve(nc net.Conn) {
 	defer nc.Close()
 	in := bufio.NewReaderSize(nc, 512)
 	say := func(format string, args ...any) { _, _ = fmt.Fprintf(nc, format+"\r\n", args...) }
@@ -73,7 +73,7 @@ func (b *fireBackend) serve(nc net.Conn) {
 		s, err := in.ReadString('\n')
 		return strings.TrimRight(s, "\r\n"), err == nil
 	}
-	say("* OK [CAPABILITY %s] Hello.", fireCapabilities)
+	say("* OK [CAPABILITY %s] Hello.", quickCapabilities)
 	for {
 		s, ok := line()
 		if !ok {
@@ -104,7 +104,7 @@ func (b *fireBackend) serve(nc net.Conn) {
 	}
 }
 
-func (b *fireBackend) judge(say func(string, ...any), tag, said string) {
+func (b *quickBackend) judge(say func(string, ...any), tag, said string) {
 	if strings.Contains(said, goodSecret) {
 		say("%s OK [CAPABILITY IMAP4rev1 IDLE] Logged in.", tag)
 		return
