@@ -231,6 +231,7 @@ func TestChaosHostileInput(t *testing.T) {
 	}
 	var said atomic.Int64
 	openCrowd(t, g.clear, (aborts+2)/3, func(_ int, nc net.Conn) (net.Conn, error) {
+		defer nc.Close()
 		_ = nc.SetDeadline(time.Now().Add(patience))
 		_, _ = nc.Write([]byte(strings.Repeat("a AUTHENTICATE PLAIN\r\n*\r\n", 3)))
 		answer, err := io.ReadAll(nc)
