@@ -42,6 +42,7 @@ func (c *conn) login(ctx context.Context, a *attempt) (*backendConn, *failure) {
 	if fail == nil {
 		c.srv.failures.clear(c.client.remote.Addr(), a.route.key, time.Now())
 		if fail = c.countUser(a.route.key); fail != nil {
+			c.srv.forget(b.entering)
 			_ = b.raw.Close()
 			b.lease.End()
 			b = nil

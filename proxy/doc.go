@@ -50,6 +50,7 @@ while a loop reads it; a silent connection has none.
 	limit.go       what clients may take up; admission.go: what they do take up
 	overload.go    what happens when there is not enough of something
 	failures.go    delays for failed logins; rejections.go: users who do not exist
+	average.go     a mean of the last durations
 	reply.go       replies; errors.go: failures and what the client is told
 	metrics.go     where metrics hook in
 	secret.go      credentials

@@ -40,14 +40,15 @@ func (c *counted) Limited(limit string) {
 	c.kinds[limit]++
 }
 
-func (c *counted) Accepted(string)                             {}
-func (c *counted) Handshake(string, string, string)            {}
-func (c *counted) Authenticated(string, string, time.Duration) {}
-func (c *counted) Routed(string)                               {}
-func (c *counted) BackendConnected(string, time.Duration)      {}
-func (c *counted) BackendFailed(string, string)                {}
-func (c *counted) SessionStarted(string)                       {}
-func (c *counted) SessionEnded(string, int64, int64)           {}
+func (c *counted) Accepted(string)                                 {}
+func (c *counted) Handshake(string, string, string, time.Duration) {}
+func (c *counted) WarmLogin(string, string)                        {}
+func (c *counted) Authenticated(string, string, time.Duration)     {}
+func (c *counted) Routed(string)                                   {}
+func (c *counted) BackendConnected(string, time.Duration)          {}
+func (c *counted) BackendFailed(string, string)                    {}
+func (c *counted) SessionStarted(string)                           {}
+func (c *counted) SessionEnded(string, int64, int64)               {}
 
 // newLimitedGate starts a server with more options than a gate has.
 func newLimitedGate(t *testing.T, cfg *proxy.Config, o proxy.Options, l proxy.Listener) *gate {

@@ -30,6 +30,7 @@ const (
 	strainPatience = 4                      // looks before slowness alone makes connections go
 	minStrainPause = 5 * time.Millisecond   // between two accepts while something lacks
 	maxStrainPause = 160 * time.Millisecond
+	handshakeLack  = 500              // handshakes in the queue: some tenths of a second
 	shedShare      = 0.05             // of those who have not logged in, at each look
 	descriptorLack = 5 * time.Second  // a refused descriptor counts for this long
 	acceptLogPause = 10 * time.Second // between two lines about accepts that fail
@@ -111,7 +112,11 @@ func (s *Server) watchStrain() {
 		case <-s.closing:
 			return
 		}
-		s.feel(s.strain())
+		lacks := s.strain()
+		if s.HandshakesWaiting() > handshakeLack && !slices.Contains(lacks, LackCPU) {
+			lacks = append(lacks, LackCPU)
+		}
+		s.feel(lacks)
 	}
 }
 

@@ -41,9 +41,13 @@ type attackedGate struct {
 	socket        string // of the admin API
 }
 
-// startAttackedGate starts it with a quick backend. extra is more of the configuration;
-// descriptors, unless 0, is how many it may have.
-func startAttackedGate(t *testing.T, backend *quickBackend, login, extra string, descriptors int) *attackedGate {
+// everybody is whom limits that count by address are not for, where what lies behind
+// these limits is to be seen.
+const everybody = "127.0.0.0/8"
+
+// startAttackedGate starts it with a quick backend. login and extra are more of the
+// configuration; descriptors, unless 0, is how many it may have.
+func startAttackedGate(t *testing.T, backend *quickBackend, exempt, login, extra string, descriptors int) *attackedGate {
 	t.Helper()
 	dir := t.TempDir()
 	g := &attackedGate{secure: freeAddress(t), clear: freeAddress(t), socket: dir + "/admin.sock"}
@@ -54,10 +58,10 @@ func startAttackedGate(t *testing.T, backend *quickBackend, login, extra string,
 tls: {certificates: [{cert: cert.pem, key: cert.key}]}
 backends: {mail1: {address: %q, tls: none}}
 route: {tables: [users.map]}
-login: {exempt_networks: [127.0.0.0/8], max_failures: 1000%s}
+login: {exempt_networks: [%s], max_failures: 1000%s}
 admin: {socket: admin.sock}
 log: {format: json, level: warn}
-%s`, g.secure, g.clear, backend.address, login, extra),
+%s`, g.secure, g.clear, backend.address, exempt, login, extra),
 	})
 	script := `exec "$0" "$@"`
 	if descriptors > 0 {
