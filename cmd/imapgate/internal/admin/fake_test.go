@@ -160,7 +160,7 @@ func (p fakeProxy) HandshakesWaiting() int { return 4 }
 func (p fakeProxy) WarmConnections() map[string]int {
 	return map[string]int{"old": 2, "new": 0}
 }
-func (p fakeProxy) Draining() bool { return p.f.draining }
+func (p fakeProxy) Draining() bool     { return p.f.draining }
 func (p fakeProxy) Overload() []string { return p.f.overload }
 
 func (p fakeProxy) Logins() map[string]proxy.LoginLoad { return p.f.logins }
