@@ -40,7 +40,7 @@ type awaiter interface {
 // and waits for it. The order goes on without the handshake, for the next one. It says
 // whether there is a certificate.
 func (a *ACME) demand(conn net.Conn, name string) (bool, error) {
-	if name == "" || a.o.OnDemand == nil || !a.o.OnDemand(name) || CheckDomain(name, a.o.Challenge, a.o.Directory) != nil {
+	if !a.allowed(name) {
 		return false, nil
 	}
 	m := a.managed(name)
@@ -72,6 +72,11 @@ func (a *ACME) demand(conn net.Conn, name string) (bool, error) {
 		wait(nil)
 	}
 	return m.isStored(), nil
+}
+
+// allowed says whether a certificate for a name may be obtained on demand.
+func (a *ACME) allowed(name string) bool {
+	return name != "" && a.o.OnDemand != nil && a.o.OnDemand(name) && CheckDomain(name, a.o.Challenge, a.o.Directory) == nil
 }
 
 // forget lets go of a name that was obtained on demand.
