@@ -15,9 +15,9 @@ const texts = (locator) => locator.allInnerTexts();
 
 describe("what is broken comes first", () => {
   it("in the list of problems, in the table and in the title of the tab", () => withPage(scenarios.night, async (page) => {
-    await page.locator("#problems li").nth(5).waitFor();
+    await page.locator("#problems li").nth(6).waitFor();
     assert.deepEqual(await texts(page.locator("#problems strong")), [
-      "mail2 is down", "The last reload of the table was refused", "Changes are not saved", "Certificate imap.example.net",
+      "mail2 is down", "The last reload of the table was refused", "Changes are not saved", "Certificate imap.example.net", "Certificate mail.example.net",
       "mail3 is draining", "mail4 is in maintenance",
     ]);
     assert.deepEqual(await texts(page.locator(".backends tbody th strong")), ["mail2", "mail3", "mail4", "archive", "mail1"]);
