@@ -71,16 +71,14 @@ func (h *hall) serve(c net.Conn) {
 	defer c.Close()
 	const caps = "IMAP4rev1 SASL-IR AUTH=PLAIN"
 	fmt.Fprintf(c, "* OK [CAPABILITY %s] %s\r\n", caps, h.name)
-	user := ""
 	for lines := bufio.NewScanner(c); lines.Scan(); {
 		words := strings.Fields(lines.Text())
 		switch {
 		case len(words) == 4 && words[1] == "AUTHENTICATE":
 			message, _ := base64.StdEncoding.DecodeString(words[3])
-			if user = strings.Split(string(message), "\x00")[1]; user != "" {
-				h.halls.enter(user, h)
-				defer h.halls.leave(user)
-			}
+			user := strings.Split(string(message), "\x00")[1]
+			h.halls.enter(user, h)
+			defer h.halls.leave(user)
 			fmt.Fprintf(c, "%s OK [CAPABILITY IMAP4rev1] in\r\n", words[0])
 		case len(words) == 2 && words[1] == "LOGOUT":
 			fmt.Fprintf(c, "* BYE bye\r\n%s OK out\r\n", words[0])

@@ -62,11 +62,11 @@ func (f *fullStatus) print(p *printer) {
 	table := fmt.Sprintf("%s, %s, loaded %s", count(s.Table.Users, "user"), count(s.Table.Domains, "domain"), ago(s.Now, s.Table.LoadedAt))
 	rows := [][]cell{
 		field("config", s.Config),
-		[]cell{{text: "ready", colour: faint}, ready},
+		{{text: "ready", colour: faint}, ready},
 		field("listeners", strings.Join(s.Listeners, ", ")),
 		field("sessions", fmt.Sprintf("%s of %s, %.1f logins/s", thousands(s.Sessions), count(s.Users, "user"), s.LoginsPerSecond)),
 		field("connections", thousands(s.Connections)+" before login"),
-		[]cell{{text: "backends", colour: faint}, backendCounts(s.Backends)},
+		{{text: "backends", colour: faint}, backendCounts(s.Backends)},
 		field("table", table),
 		field("changes", changesKept(s.Overrides)),
 		lastReload(s.Now, s.Reload),

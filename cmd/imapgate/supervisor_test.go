@@ -84,7 +84,7 @@ func TestSocketsOfTheServiceManagerAreTaken(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f, err := l.(*net.TCPListener).File()
+		f, err := duplicate(l)
 		if err != nil {
 			t.Fatal(err)
 		}
