@@ -25,7 +25,7 @@ import (
 
 const (
 	readyTimeout    = 2 * time.Minute  // from the start of the new process until it is ready
-	handOverTimeout = 15 * time.Second // from then until it serves
+	handOverTimeout = 10 * time.Second // from then until it serves; a watchdog waits meanwhile
 )
 
 // upgradeRequest is somebody's wish to go on as a new process.
