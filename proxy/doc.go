@@ -55,7 +55,7 @@ while a loop reads it; a silent connection has none.
 	metrics.go     where metrics hook in
 	secret.go      credentials
 	handover.go    what a process needs that goes on with another one's sessions
-	trace.go       dialogues as people may see them; mask.go: without secrets
+	trace.go       dialogues as people may see them; mask.go: without secrets; tracesession.go: names and sizes after it
 
 # Goroutines and their owners
 
@@ -105,7 +105,7 @@ Claim, and tells it of each end. See [route.Successor].
 
 [Server.Trace] shows the dialogue before logins. What is shown is put together from
 words that are known and from lengths, never cut out of what was said, so that nothing
-can be forgotten to be masked. While nobody watches, a line costs one atomic load.
+can be forgotten to be masked. Of the session that follows, names and sizes are shown. While nobody watches, a line costs one atomic load.
 
 # Limits
 

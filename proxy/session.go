@@ -33,10 +33,11 @@ type session struct {
 	srv     *Server
 	client  net.Conn
 	backend net.Conn
-	info    SessionInfo  // but for its counters
-	master  string       // the master user who logged in
-	lease   *route.Lease // the user's place at the backend
-	place   *place       // what it takes up of the limits
+	info    SessionInfo   // but for its counters
+	master  string        // the master user who logged in
+	lease   *route.Lease  // the user's place at the backend
+	place   *place        // what it takes up of the limits
+	trace   *sessionTrace // nil: nobody watches
 
 	// head and tail are what was read ahead before the splice: head is written
 	// to the client before anything of the backend, tail to the backend before
@@ -89,7 +90,9 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 		zap.String("backend_address", b.b.Address),
 		zap.String("route", a.route.place.Reason.String()),
 		zap.Duration("duration", time.Since(c.started)))...)
-	c.traced().say("-", "logged in at "+b.b.Name+": what follows is not traced")
+	t := c.traced()
+	t.say("-", "logged in at "+b.b.Name+": what follows is told by names and sizes")
+	ss.trace = newSessionTrace(t)
 	c.liftDeadline() // the client is authenticated
 	c.srv.addSession(ss, b.entering)
 	return ss, nil

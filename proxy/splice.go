@@ -115,6 +115,9 @@ func (s *session) passUp(p []byte) error {
 		s.end(endIdentity)
 		return io.ErrClosedPipe
 	}
+	if !s.opaque.Load() {
+		s.trace.fromClient(p)
+	}
 	s.fromClient.Add(int64(len(p)))
 	return s.write(backendSide, p)
 }
@@ -165,6 +168,9 @@ func (s *session) copyDown(buf []byte) error {
 // passDown writes p to the client. When the session is to end, it stops behind the
 // last complete response.
 func (s *session) passDown(p []byte) error {
+	if !s.opaque.Load() {
+		s.trace.fromBackend(p)
+	}
 	boundary := s.follow(p)
 	ending := s.ending.Load()
 	if ending == nil || boundary < 0 || s.opaque.Load() {

@@ -84,6 +84,9 @@ func TestATraceShowsADialogueWithoutItsSecrets(t *testing.T) {
 		c.command(canary + " " + canary)
 		c.command("LOGIN alice wrong" + canary)
 		c.command("AUTHENTICATE PLAIN", b64("\x00alice\x00"+canary))
+		c.command(canary + " " + canary)
+		c.command("UID FETCH 1:* " + canary[:6])
+		c.command(fmt.Sprintf("APPEND %s {%d+}\r\n%s", canary[:6], len(canary), canary))
 		_ = c.nc.Close()
 		synctest.Wait()
 		want := `S: * OK [CAPABILITY IMAP4REV1 SASL-IR LITERAL- ID ENABLE IDLE AUTH=PLAIN AUTH=LOGIN] [octets: 18]
@@ -112,7 +115,14 @@ B: * ID [octets: N]
 B: TAG OK [octets: N]
 B: TAG OK [CAPABILITY IMAP4REV1 LITERAL+ ID ENABLE IDLE NAMESPACE] [octets: N]
 S: c4 OK [CAPABILITY IMAP4REV1 LITERAL+ ID ENABLE IDLE NAMESPACE] [octets: N]
--: logged in at mail1: what follows is not traced
+-: logged in at mail1: what follows is told by names and sizes
+B: tagged OK [octets: N]
+C: [unknown] [octets: 42]
+B: tagged OK [octets: N]
+C: UID FETCH [octets: 25]
+B: tagged OK [octets: N]
+C: APPEND [octets: 44]
+B: tagged OK [octets: N]
 `
 		if diff := cmp.Diff(want, withoutChance(all.String())); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)

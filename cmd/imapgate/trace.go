@@ -16,7 +16,7 @@ func newTrace() *cobra.Command {
 	limit := 5 * time.Minute
 	cmd := ask.command(&cobra.Command{
 		Use:   "trace USER|IP|CIDR",
-		Short: "Watch the dialogue before logins",
+		Short: "Watch the dialogue before logins, secrets masked",
 		Long: `Show what is said before the logins of a user, or from an address or a network,
 while it is said:
 
@@ -26,8 +26,9 @@ while it is said:
 
 Passwords, tokens and whatever is not understood are told by their length alone.
 Of a user's connection, what was said before the name was known comes as soon as it
-is. Nothing is traced after the login, nor in the old process of an upgrade. Who
-traces whom is logged.
+is. After the login only the names of commands and responses are shown, and their
+sizes; of sessions that began before the trace, and of the old process of an upgrade,
+nothing. Who traces whom is logged.
 
 Only who may use the unix socket may trace.`,
 		Example: `  imapgate trace alice@example.org
