@@ -113,6 +113,7 @@ type crowd struct {
 	halls *halls
 	idle  []*client
 	tls   *tls.Config
+	at    string // where it connects, whatever else is listened on
 
 	stop   chan struct{}
 	wg     sync.WaitGroup
@@ -130,6 +131,7 @@ func newCrowd(t *testing.T) (*crowd, *process) {
 		installed: install(t), stop: make(chan struct{}), halls: &halls{where: make(map[string]*hall), count: make(map[string]int)},
 		tls: &tls.Config{InsecureSkipVerify: true},
 	}
+	c.at = c.listen[0]
 	h1, h2 := c.halls.open(t, "h1"), c.halls.open(t, "h2")
 	c.extra = fmt.Sprintf("  h1: {address: %q, tls: none}\n  h2: {address: %q, tls: none}\npools: {halls: {backends: [h1, h2], shared: true}}\n", h1.Addr(), h2.Addr())
 	c.tail += "login: {exempt_networks: [127.0.0.0/8]}\n"
@@ -169,7 +171,7 @@ func newCrowd(t *testing.T) (*crowd, *process) {
 
 // login logs in, without a test to fail: it runs in goroutines of its own.
 func (c *crowd) login(user string) (*client, error) {
-	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", c.listen[0], c.tls)
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: patience}, "tcp", c.at, c.tls)
 	if err != nil {
 		return nil, err
 	}
