@@ -191,7 +191,7 @@ func TestUpgradeToWhatCannotServeChangesNothing(t *testing.T) {
 		t.Errorf("--if-changed: %s", out)
 	}
 	proc.signal(t, syscall.SIGUSR2)
-	proc.waitLine(t, "took over from an old process")
+	proc.waitLine(t, "a new process serves, the sessions here live on") // and the old API is gone
 	now := p.status(t)
 	t.Cleanup(func() { _ = syscall.Kill(now.PID, syscall.SIGKILL) })
 	if now.PID == proc.cmd.Process.Pid || now.Overrides.Pin != 1 {
