@@ -35,16 +35,16 @@ func attacker(address string, from int) (net.Conn, error) {
 	return d.Dial("tcp", address)
 }
 
-// crowd is many of them.
-type crowd struct {
+// mob is many of them.
+type mob struct {
 	mu   sync.Mutex
 	open []net.Conn
 }
 
-// open opens connections, each of which first does something.
-func openCrowd(t *testing.T, address string, count int, first func(i int, nc net.Conn) (net.Conn, error)) *crowd {
+// openMob opens connections, each of which first does something.
+func openMob(t *testing.T, address string, count int, first func(i int, nc net.Conn) (net.Conn, error)) *mob {
 	t.Helper()
-	c := new(crowd)
+	c := new(mob)
 	var failed atomic.Int64
 	var all sync.WaitGroup
 	next := make(chan int)
@@ -76,7 +76,7 @@ func openCrowd(t *testing.T, address string, count int, first func(i int, nc net
 	return c
 }
 
-func (c *crowd) close() {
+func (c *mob) close() {
 	for _, nc := range c.open {
 		_ = nc.Close()
 	}
@@ -84,7 +84,7 @@ func (c *crowd) close() {
 
 // gone waits until the proxy has ended every connection, and returns how many it has
 // not ended in time.
-func (c *crowd) gone(within time.Duration) int {
+func (c *mob) gone(within time.Duration) int {
 	deadline := time.Now().Add(within)
 	var left atomic.Int64
 	var all sync.WaitGroup
@@ -174,10 +174,10 @@ func TestChaosSlowClients(t *testing.T) {
 		}},
 	}
 	began := time.Now()
-	var crowds []*crowd
+	var mobs []*mob
 	had := start
 	for _, k := range kinds {
-		crowds = append(crowds, openCrowd(t, k.address, each, k.first))
+		mobs = append(mobs, openMob(t, k.address, each, k.first))
 		now := g.figures(t)
 		t.Logf("%s: %.1f KiB and %.1f goroutines per connection", k.name, float64(now.memory-had.memory)/1024/float64(each), float64(now.goroutines-had.goroutines)/float64(each))
 		had = now
@@ -187,7 +187,7 @@ func TestChaosSlowClients(t *testing.T) {
 	}
 	expectRatio(t, "p99 of good logins", before, g.goodLogins(t, logins, rate), 2)
 	left := 0
-	for _, c := range crowds {
+	for _, c := range mobs {
 		left += c.gone(time.Until(began.Add(timer)) + patience)
 	}
 	close(stop)
@@ -215,7 +215,7 @@ func TestChaosHostileInput(t *testing.T) {
 		{"endless base64", "a AUTHENTICATE PLAIN\r\n" + strings.Repeat("QUFB", 16<<10-1)},
 	} {
 		before := g.settled(t, start)
-		c := openCrowd(t, g.clear, each, func(_ int, nc net.Conn) (net.Conn, error) {
+		c := openMob(t, g.clear, each, func(_ int, nc net.Conn) (net.Conn, error) {
 			_, err := nc.Write([]byte(k.say))
 			return nc, err
 		})
@@ -230,7 +230,7 @@ func TestChaosHostileInput(t *testing.T) {
 		c.close()
 	}
 	var said atomic.Int64
-	openCrowd(t, g.clear, (aborts+2)/3, func(_ int, nc net.Conn) (net.Conn, error) {
+	openMob(t, g.clear, (aborts+2)/3, func(_ int, nc net.Conn) (net.Conn, error) {
 		defer nc.Close()
 		_ = nc.SetDeadline(time.Now().Add(patience))
 		_, _ = nc.Write([]byte(strings.Repeat("a AUTHENTICATE PLAIN\r\n*\r\n", 3)))
@@ -311,7 +311,7 @@ func TestChaosFewDescriptors(t *testing.T) {
 		kept = append(kept, c)
 	}
 	start := g.figures(t)
-	c := openCrowd(t, g.clear, attackers, func(_ int, nc net.Conn) (net.Conn, error) { return nc, nil })
+	c := openMob(t, g.clear, attackers, func(_ int, nc net.Conn) (net.Conn, error) { return nc, nil })
 	ticks := cpuOf(t, g.cmd.Process.Pid)
 	<-time.After(2 * time.Second)
 	spent := cpuOf(t, g.cmd.Process.Pid) - ticks
