@@ -51,9 +51,9 @@ type Definition struct {
 	// force. Zero means 50, 100 allows everything.
 	MaxShrink int
 
-	// Gently makes a load rest most of the time, so that logins do not wait for it:
-	// it takes four times as long.
-	Gently bool
+	// Gently, unless nil, makes a load rest most of the time until it is closed, so
+	// that logins do not wait for the load: it takes four times as long.
+	Gently <-chan struct{}
 }
 
 // Row is one line of a table: who, where, and where that was written.

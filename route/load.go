@@ -13,7 +13,7 @@ import (
 type contents struct {
 	*definition
 	files          map[string]*string // one copy of each file's name
-	users, domains []targetRow        // in order of keys
+	users, domains [][]targetRow      // in order of keys
 	fallbackRow    *targetRow         // nil: unknown users are refused
 	pace           *pace
 }
@@ -161,21 +161,30 @@ func already(row, first *Row) string {
 	return text
 }
 
-// makeRows makes the rows of one table, with their keys in one block of memory.
-func (c *contents) makeRows(keys []keyed, rows []Row) []targetRow {
-	size := 0
-	for i := range keys {
-		size += hashLen + len(keys[i].key)
+// rowsTogether is how many rows are allocated at a time. One piece of a million would
+// make the load pay at once for what it does to the garbage collector, in a stretch of
+// work that does not rest.
+const rowsTogether = 1024
+
+// makeRows makes the rows of one table, with the keys of some in one block of memory.
+func (c *contents) makeRows(keys []keyed, rows []Row) [][]targetRow {
+	var all [][]targetRow
+	for part := range slices.Chunk(keys, rowsTogether) {
+		size := 0
+		for i := range part {
+			size += hashLen + len(part[i].key)
+		}
+		block := make([]byte, 0, size)
+		made := make([]targetRow, len(part))
+		for i, k := range part {
+			c.pace.step()
+			start := len(block)
+			block = appendHashed(block, k.hash, k.key)
+			made[i] = *c.makeRow(block[start:len(block):len(block)], &rows[k.at])
+		}
+		all = append(all, made)
 	}
-	block := make([]byte, 0, size)
-	made := make([]targetRow, len(keys))
-	for i, k := range keys {
-		c.pace.step()
-		start := len(block)
-		block = appendHashed(block, k.hash, k.key)
-		made[i] = *c.makeRow(block[start:len(block):len(block)], &rows[k.at])
-	}
-	return made
+	return all
 }
 
 func (c *contents) makeRow(key []byte, row *Row) *targetRow {
@@ -226,12 +235,23 @@ func (c *contents) insert(db *memdb.MemDB) error {
 	return nil
 }
 
-func insertRows(txn *memdb.Txn, table string, rows []targetRow, pace *pace) error {
-	for i := range rows {
-		pace.step()
-		if err := txn.Insert(table, &rows[i]); err != nil {
-			return fmt.Errorf("insert %s into %s: %w", quote(string(rows[i].key)), table, err)
+func insertRows(txn *memdb.Txn, table string, parts [][]targetRow, pace *pace) error {
+	for _, rows := range parts {
+		for i := range rows {
+			pace.step()
+			if err := txn.Insert(table, &rows[i]); err != nil {
+				return fmt.Errorf("insert %s into %s: %w", quote(string(rows[i].key)), table, err)
+			}
 		}
 	}
 	return nil
+}
+
+// count returns how many rows there are.
+func count(parts [][]targetRow) int {
+	n := 0
+	for _, rows := range parts {
+		n += len(rows)
+	}
+	return n
 }

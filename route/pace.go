@@ -12,16 +12,17 @@ const (
 
 // pace makes a load give way to logins. A nil pace never rests.
 type pace struct {
+	hurry <-chan struct{} // ends the resting
 	count int
 	since time.Time // the last rest
 }
 
 // newPace returns the pace of a load.
-func newPace(gently bool) *pace {
-	if !gently {
+func newPace(hurry <-chan struct{}) *pace {
+	if hurry == nil {
 		return nil
 	}
-	return &pace{since: time.Now()}
+	return &pace{hurry: hurry, since: time.Now()}
 }
 
 // step is called once for each row, or as much work.
@@ -32,6 +33,9 @@ func (p *pace) step() {
 	if p.count++; p.count%64 != 0 || time.Since(p.since) < paceWork {
 		return
 	}
-	time.Sleep(paceRest)
+	select {
+	case <-time.After(paceRest):
+	case <-p.hurry:
+	}
 	p.since = time.Now()
 }

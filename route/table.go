@@ -115,9 +115,9 @@ func (t *Table) build(def Definition, rows []Row, force bool) (*generation, erro
 		return nil, err
 	}
 	next := &generation{db: db, affinity: c.affinity, stats: Stats{
-		Rows:       len(c.users) + len(c.domains),
-		Users:      len(c.users),
-		Domains:    len(c.domains),
+		Rows:       count(c.users) + count(c.domains),
+		Users:      count(c.users),
+		Domains:    count(c.domains),
 		Backends:   len(c.backends),
 		Pools:      len(c.pools),
 		Generation: 1,

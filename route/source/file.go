@@ -128,7 +128,7 @@ func (f *File) readOnce(ctx context.Context) (rows []route.Row, before, after si
 		return nil, signature{}, signature{}, fmt.Errorf("read table: %w", err)
 	}
 	before = signature{info: info}
-	in := &reader{ctx: ctx.Err, src: file, size: info.Size()}
+	in := &reader{ctx: ctx.Err, done: ctx.Done(), src: file, size: info.Size()}
 	f.mu.Lock()
 	if f.Gently || !f.read.equal(signature{}) {
 		in.rest = restBetween
@@ -157,6 +157,7 @@ const restBetween = time.Millisecond
 // reader remembers why reading ended, and ends it with its context.
 type reader struct {
 	ctx  func() error
+	done <-chan struct{}
 	src  io.Reader
 	size int64
 	rest time.Duration // before each piece
@@ -171,7 +172,10 @@ func (r *reader) Read(p []byte) (int, error) {
 		return 0, r.err
 	}
 	if r.rest > 0 {
-		time.Sleep(r.rest)
+		select {
+		case <-time.After(r.rest):
+		case <-r.done:
+		}
 	}
 	n, err := r.src.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {

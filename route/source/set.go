@@ -94,7 +94,7 @@ func (s *Set) Reload(ctx context.Context, force bool) error {
 	if !loaded {
 		return route.ErrNotLoaded
 	}
-	def.Gently = true // it is in force
+	def.Gently = ctx.Done() // it is in force
 	return s.load(ctx, def, sources, force)
 }
 

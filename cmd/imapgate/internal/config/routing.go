@@ -29,8 +29,10 @@ type Routing struct {
 // configuration know the old backends only.
 func (p *Parsed) LoadTable(ctx context.Context, inForce *Routing, force bool) (*Routing, error) {
 	def := p.definition()
-	def.Gently = inForce != nil
-	sources, errs := p.sources(def.Gently)
+	if inForce != nil {
+		def.Gently = ctx.Done()
+	}
+	sources, errs := p.sources(inForce != nil)
 	if len(errs) > 0 {
 		return nil, errs
 	}
@@ -127,7 +129,7 @@ func (p *Parsed) LoadCandidate(ctx context.Context, name string, text io.Reader,
 	}
 	table := route.New()
 	def := p.definition()
-	def.Gently = true
+	def.Gently = ctx.Done()
 	return table, table.Load(def, rows, true)
 }
 
