@@ -1,33 +1,42 @@
-package route_test
+package route
 
 import (
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"imapgate/route"
 )
 
-// TestGentleLoadRestsUntilItIsToHurry loads many rows in virtual time, which passes
-// only while nobody works.
-func TestGentleLoadRestsUntilItIsToHurry(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		def, rows, _ := largeRows(100_000)
-		load := func(gently <-chan struct{}) time.Duration {
-			began := time.Now()
-			def.Gently = gently
-			if err := route.New().Load(def, rows, false); err != nil {
-				t.Fatal(err)
-			}
-			return time.Since(began)
-		}
-		if rested := load(nil); rested != 0 {
-			t.Errorf("a load in a hurry rested for %v", rested)
-		}
-		hurry := make(chan struct{})
-		close(hurry)
-		if rested := load(hurry); rested != 0 {
-			t.Errorf("a load that is to hurry from the beginning rested for %v", rested)
-		}
-	})
+// TestAGentleLoadRestsUntilItIsToHurry counts how long a load rests for 640 rows, each
+// of which takes 10 µs.
+func TestAGentleLoadRestsUntilItIsToHurry(t *testing.T) {
+	t.Parallel()
+	hurry := func() <-chan struct{} {
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	for name, tc := range map[string]struct {
+		hurry func() <-chan struct{} // called in the bubble
+		want  time.Duration
+	}{
+		"in a hurry":           {func() <-chan struct{} { return nil }, 0},
+		"gently":               {func() <-chan struct{} { return make(chan struct{}) }, 10 * paceRest},
+		"gently until it ends": {hurry, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const rows, work = 640, 10 * time.Microsecond
+				began := time.Now()
+				p := newPace(tc.hurry())
+				for range rows {
+					<-time.After(work)
+					p.step()
+				}
+				if rested := time.Since(began) - rows*work; rested != tc.want {
+					t.Errorf("rested for %v, want %v", rested, tc.want)
+				}
+			})
+		})
+	}
 }
