@@ -63,6 +63,7 @@ test-tls: ## let testssl.sh look at both ports (it prints what it finds)
 
 chaos: packages ## run the scenarios in which something goes wrong at full size, and print their figures; CHAOS=Soak for one
 	$(GO) test -timeout 2h -count=1 -v -run '^TestChaos$(CHAOS)' ./cmd/imapgate -chaos
+	$(if $(CHAOS),,$(GO) test -timeout 2h -count=1 -v -run '^TestNothingIsSmuggled' ./proxy/imap -smuggling-cases 10000000)
 
 race: packages ## run all tests COUNT times, to find what shows only now and then
 	$(GO) test -race -shuffle=on -count=$(COUNT) ./...

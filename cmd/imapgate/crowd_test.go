@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -22,14 +21,11 @@ import (
 	"imapgate/proxy/proxytest"
 )
 
-// How large the crowd is, and how often it is disturbed. The promises are for 5,000
-// sessions, 100 logins a second, 20 reloads and 5 upgrades.
-var (
-	crowdSessions = flag.Int("crowd.sessions", 200, "sessions that are idle meanwhile")
-	crowdRate     = flag.Int("crowd.rate", 30, "logins a second meanwhile")
-	crowdReloads  = flag.Int("crowd.reloads", 6, "reloads")
-	crowdUpgrades = flag.Int("crowd.upgrades", 3, "upgrades, one of them to a broken program")
-)
+// How large the crowd is, and how often it is disturbed.
+func crowdSessions() int { return scaled(200, 5000) } // idle meanwhile
+func crowdRate() int     { return scaled(30, 100) }   // logins a second meanwhile
+func crowdReloads() int  { return scaled(6, 20) }
+func crowdUpgrades() int { return scaled(3, 5) } // one of them to a broken program
 
 // hall is an IMAP server that lets everybody in, and knows who is there.
 type hall struct {
@@ -138,12 +134,12 @@ func newCrowd(t *testing.T) (*crowd, *process) {
 	c.writeTable(t, "@example.org halls\n")
 	c.writeConfig(t)
 	proc := c.serving(t)
-	c.idle = make([]*client, *crowdSessions)
+	c.idle = make([]*client, crowdSessions())
 	next := make(chan int)
 	for range 16 {
 		c.wg.Go(func() {
 			for i := range next {
-				session, err := c.login(fmt.Sprintf("idle%d@example.org", i%(*crowdSessions/2)))
+				session, err := c.login(fmt.Sprintf("idle%d@example.org", i%(crowdSessions()/2)))
 				if err != nil {
 					c.fail(fmt.Errorf("idle session: %w", err))
 					continue
@@ -207,7 +203,7 @@ func (c *client) try(command string) error {
 
 // churn logs in and out, again and again.
 func (c *crowd) churn() {
-	tick := time.NewTicker(time.Second / time.Duration(*crowdRate))
+	tick := time.NewTicker(time.Second / time.Duration(crowdRate()))
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		select {
@@ -248,7 +244,7 @@ func (c *crowd) pass(t *testing.T) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	deadline := time.After(patience)
-	for until := c.logins.Load() + int64(*crowdRate); c.logins.Load() < until; {
+	for until := c.logins.Load() + int64(crowdRate()); c.logins.Load() < until; {
 		select {
 		case <-tick.C:
 		case <-deadline:
@@ -284,15 +280,15 @@ func (c *crowd) end(t *testing.T, what string) {
 		t.Fatal("nobody has logged in")
 	}
 	t.Logf("%s, %d idle sessions, %d logins at %d/s: %d failed, %d sessions closed; login p50 %s, p99 %s, longest %s", what, len(c.idle), len(c.took),
-		*crowdRate, len(c.failed), closed, c.took[len(c.took)/2], c.took[len(c.took)*99/100], c.took[len(c.took)-1])
+		crowdRate(), len(c.failed), closed, c.took[len(c.took)/2], c.took[len(c.took)*99/100], c.took[len(c.took)-1])
 }
 
-func TestNobodyNoticesReloads(t *testing.T) {
+func TestChaosReloads(t *testing.T) {
 	c, proc := newCrowd(t)
 	ca := proxytest.NewCA(t)
 	second := freeAddress(t)
 	first, extra := c.listen[0], c.extra
-	for i := range *crowdReloads {
+	for i := range crowdReloads() {
 		switch i % 4 {
 		case 0:
 			c.writeTable(t, fmt.Sprintf("@example.org halls\nalice@example.org mail%d\n", 1+i/4%2))
@@ -309,13 +305,13 @@ func TestNobodyNoticesReloads(t *testing.T) {
 		proc.waitLine(t, "configuration reloaded")
 		c.pass(t)
 	}
-	c.end(t, fmt.Sprintf("%d reloads", *crowdReloads))
+	c.end(t, fmt.Sprintf("%d reloads", crowdReloads()))
 }
 
-func TestNobodyNoticesUpgrades(t *testing.T) {
+func TestChaosUpgrades(t *testing.T) {
 	c, _ := newCrowd(t)
 	var took []float64
-	for i := range *crowdUpgrades {
+	for i := range crowdUpgrades() {
 		if i == 1 {
 			c.script(t, "exit 1")
 			if code, _, _ := command(t, "upgrade", "-c", c.path()); code != exitFailed {
@@ -327,12 +323,12 @@ func TestNobodyNoticesUpgrades(t *testing.T) {
 		}
 		c.pass(t)
 	}
-	c.end(t, fmt.Sprintf("%d upgrades (seconds: %.3f), one to a broken program", *crowdUpgrades, took))
+	c.end(t, fmt.Sprintf("%d upgrades (seconds: %.3f), one to a broken program", crowdUpgrades(), took))
 }
 
-// TestAKilledProcessIsReplacedAtOnce kills imapgate under load, as a supervisor
+// TestChaosCrash kills imapgate under load, as a supervisor
 // would see it, and starts it again.
-func TestAKilledProcessIsReplacedAtOnce(t *testing.T) {
+func TestChaosCrash(t *testing.T) {
 	c, proc := newCrowd(t)
 	c.ask(t, "drain", "mail2", "--why", "disks")
 	c.ask(t, "hold", "idle0@example.org")
