@@ -13,7 +13,7 @@ func TestLimits(t *testing.T) {
 		text string
 		want proxy.Limits
 	}{
-		"defaults": {"", proxy.Limits{ConnectionsPerAddress: 1000, UnauthenticatedPerAddress: 100, SessionsPerUser: 500, SessionsPerUserAddress: 100}},
+		"defaults": {"", proxy.Limits{ConnectionsPerAddress: 10000, UnauthenticatedPerAddress: 100, SessionsPerUser: 500, SessionsPerUserAddress: 100}},
 		"all": {
 			"limits: {connections: 5000, connections_per_address: 50, unauthenticated_per_address: 5, sessions_per_user: 20, sessions_per_user_and_address: 10, accept_rate: 300}\n",
 			proxy.Limits{Connections: 5000, ConnectionsPerAddress: 50, UnauthenticatedPerAddress: 5, SessionsPerUser: 20, SessionsPerUserAddress: 10, AcceptRate: 300},
