@@ -56,7 +56,7 @@ func startAttackedGate(t *testing.T, backend *quickBackend, exempt, login, extra
 		"users.map": "alice mail1\n",
 		"x.yaml": fmt.Sprintf(`listen: [{address: %q, tls: implicit}, {address: %q, tls: none}]
 tls: {certificates: [{cert: cert.pem, key: cert.key}]}
-backends: {mail1: {address: %q, tls: none}}
+backends: {mail1: {address: %q, tls: none, warm: 0}}
 route: {tables: [users.map]}
 login: {exempt_networks: [%s], max_failures: 1000%s}
 admin: {socket: admin.sock}
@@ -70,7 +70,8 @@ log: {format: json, level: warn}
 	g.process = startCommand(t, exec.Command("sh", "-c", script, testBinary(t), "serve", "-c", dir+"/x.yaml"))
 	began := time.Now()
 	for {
-		if nc, err := net.Dial("tcp", g.clear); err == nil {
+		// The admin API comes last.
+		if nc, err := net.Dial("unix", g.socket); err == nil {
 			_ = nc.Close()
 			return g
 		}

@@ -64,6 +64,7 @@ backends:
   mail1: {address: %q, tls: implicit, tls_name: localhost, ca: authority.pem}
   mail2: {address: %q, tls: starttls, tls_name: localhost, ca: authority.pem}
 %sroute: {tables: [users.map]}
+limits: {sessions_per_user: 0, sessions_per_user_and_address: 0}
 log: {format: json}
 %s`, certificates, p.tls, p.backends.address("mail1"), p.backends.address("mail2"), p.extra, p.tail)
 	writeFiles(t, p.dir, map[string]string{"imapgate.yaml": b.String()})

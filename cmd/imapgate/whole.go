@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -86,6 +87,9 @@ func (p *predecessor) kick(ctx context.Context, user string, match func(proxy.Se
 		return 0
 	}
 	m, err := p.link.ask(ctx, message{Kick: &eviction{IDs: ids, KickOptions: o}})
+	if errors.Is(err, errLinkLost) {
+		return len(ids) // they were its last ones, and it ended with them
+	}
 	if err != nil {
 		p.log.Warn("the old process does not say how many sessions it ended", zap.Error(err))
 	}
