@@ -190,7 +190,8 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (bc *b
 			}
 			at, fail := c.loginAt(ctx, a, b)
 			if fail == nil {
-				at.entering = c.srv.enter(c.sessionInfo(a, name))
+				f := c.facts(a, name)
+				at.entering = c.srv.enter(f.info())
 				if lease.Commit(name) {
 					return at, nil
 				}

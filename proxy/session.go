@@ -33,16 +33,16 @@ type session struct {
 	srv     *Server
 	client  net.Conn
 	backend net.Conn
-	info    SessionInfo   // but for its counters
+	facts   facts
 	master  string        // the master user who logged in
 	lease   *route.Lease  // the user's place at the backend
 	place   *place        // what it takes up of the limits
 	trace   *sessionTrace // nil: nobody watches
 
-	// head and tail are what was read ahead before the splice: head is written
-	// to the client before anything of the backend, tail to the backend before
-	// anything of the client.
-	head, tail []byte
+	// head and tail are what was read ahead before the splice, nil once it has been
+	// passed on: head is written to the client before anything of the backend, tail
+	// to the backend before anything of the client.
+	head, tail *[]byte
 
 	// Owned by the way from the client to the backend.
 	up              way
@@ -75,12 +75,14 @@ type session struct {
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	ss := &session{
 		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, place: c.place,
-		info:   c.sessionInfo(a, b.b.Name),
+		facts:  c.facts(a, b.b.Name),
 		master: a.master(),
-		head:   c.loginAnswer(a, b),
-		tail:   c.in.Take(),
+		head:   new(c.loginAnswer(a, b)),
 
 		unauthenticates: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
+	}
+	if tail := c.in.Take(); tail != nil {
+		ss.tail = &tail
 	}
 	if ss.unauthenticates || imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE") {
 		ss.watched = new(commandWatch)
@@ -98,11 +100,11 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 	return ss, nil
 }
 
-// sessionInfo describes the session that a login is about to become.
-func (c *conn) sessionInfo(a *attempt, backend string) SessionInfo {
-	return SessionInfo{
-		ID: c.client.session, User: a.route.key, Backend: backend, Listener: c.l.Name, Mechanism: a.mechanism,
-		TLS: c.client.tls.version, Remote: c.client.remote, Since: time.Now(),
+// facts are those of the session that a login is about to become.
+func (c *conn) facts(a *attempt, backend string) facts {
+	return facts{
+		id: c.client.session, user: a.route.key, backend: backend, listener: c.l.Name, mechanism: a.mechanism,
+		tls: c.client.tls.version, remote: c.client.remote, since: time.Now(),
 	}
 }
 
@@ -132,7 +134,7 @@ func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
 // run passes everything on until the session ends. Where sessions can be parked, it
 // returns when this one is: its loop goes on, and calls finished.
 func (s *session) run() {
-	s.srv.metrics.SessionStarted(s.info.Backend)
+	s.srv.metrics.SessionStarted(s.facts.backend)
 	if s.park() {
 		return
 	}
@@ -167,16 +169,16 @@ func (s *session) finished() {
 	defer s.srv.removeSession(s)
 	s.close()
 	in, out := s.fromClient.Load(), s.fromBackend.Load()
-	s.srv.metrics.SessionEnded(s.info.Backend, in, out)
+	s.srv.metrics.SessionEnded(s.facts.backend, in, out)
 	s.srv.log.Info("session ended", append(s.fields(),
-		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.info.Since)),
+		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.facts.since)),
 		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
 }
 
 // fields are the log fields of every line about the session.
 func (s *session) fields() []zap.Field {
-	i := &s.info
-	return loginFields(clientFields(i.ID, i.Listener, i.Remote, i.TLS), i.Mechanism, i.User, s.master, i.Backend)
+	f := &s.facts
+	return loginFields(clientFields(f.id, f.listener, f.remote, f.tls), f.mechanism, f.user, s.master, f.backend)
 }
 
 // recovered ends the session alone when one of its directions panics.

@@ -26,6 +26,20 @@ type SessionInfo struct {
 	PID int
 }
 
+// facts are what never changes about a session.
+type facts struct {
+	id, user, backend, listener, mechanism, tls string
+	remote                                      netip.AddrPort
+	since                                       time.Time
+}
+
+func (f *facts) info() SessionInfo {
+	return SessionInfo{
+		ID: f.id, User: f.user, Backend: f.backend, Listener: f.listener, Mechanism: f.mechanism,
+		TLS: f.tls, Remote: f.remote, Since: f.since,
+	}
+}
+
 // Sessions returns the sessions there are, oldest first.
 func (s *Server) Sessions() []SessionInfo {
 	live := s.liveSessions()
@@ -86,7 +100,7 @@ func (s *Server) liveAndEntering() (live []*session, coming []*entering) {
 
 // describe returns what is to be seen of the session.
 func (s *session) describe() SessionInfo {
-	info := s.info
+	info := s.facts.info()
 	info.FromClient, info.FromBackend = s.fromClient.Load(), s.fromBackend.Load()
 	if e := s.ending.Load(); e != nil {
 		info.Ending = e.reason
@@ -115,7 +129,7 @@ func (s *Server) Kick(ctx context.Context, match func(SessionInfo) bool, o KickO
 			chosen = append(chosen, ss)
 		}
 	}
-	slices.SortFunc(chosen, func(a, b *session) int { return a.info.Since.Compare(b.info.Since) })
+	slices.SortFunc(chosen, func(a, b *session) int { return a.facts.since.Compare(b.facts.since) })
 	var pause time.Duration
 	switch {
 	case o.Rate > 0:

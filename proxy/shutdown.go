@@ -49,7 +49,7 @@ func (s *Server) endAll(ctx context.Context, done <-chan struct{}) {
 		spread = min(spread, deadline.Sub(began)-boundaryTimeout)
 	}
 	sessions := s.liveSessions()
-	slices.SortFunc(sessions, func(a, b *session) int { return a.info.Since.Compare(b.info.Since) })
+	slices.SortFunc(sessions, func(a, b *session) int { return a.facts.since.Compare(b.facts.since) })
 	for i, ss := range sessions {
 		// By the clock, since pauses of microseconds would add up to something else.
 		due := began.Add(time.Duration(float64(spread) * float64(i) / float64(len(sessions))))

@@ -100,9 +100,9 @@ func (s *session) stepUp(buf []byte) progress {
 
 // nextFromClient reads from the client; first comes what was read ahead.
 func (s *session) nextFromClient(buf []byte) (int, error) {
-	if len(s.tail) > 0 {
-		n := copy(buf, s.tail)
-		if s.tail = s.tail[n:]; len(s.tail) == 0 {
+	if s.tail != nil {
+		n := copy(buf, *s.tail)
+		if *s.tail = (*s.tail)[n:]; len(*s.tail) == 0 {
 			s.tail = nil
 		}
 		return n, nil
@@ -149,7 +149,7 @@ func (s *session) copyDown(buf []byte) error {
 	if s.head != nil {
 		// The answer to the login ends at a boundary; what the backend sent
 		// behind it is followed like the rest.
-		head := s.head
+		head := *s.head
 		s.head = nil
 		return s.passDown(head)
 	}

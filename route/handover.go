@@ -71,7 +71,7 @@ func (s *State) TakeBack() {
 // people whether the user should be there.
 func (t *Table) Adopt(r Residence) []*Lease {
 	s := t.state
-	like := Lease{state: s, key: liveKey(r.User), placement: Placement{Key: r.User, Backends: []string{r.Backend}}, committed: r.Backend}
+	like := Lease{state: s, user: r.User, key: liveKey(r.User), committed: r.Backend}
 	if l, err := t.Begin(r.User); err == nil {
 		like.affinity = l.affinity
 		l.End()

@@ -20,8 +20,9 @@ import (
 // are for all.
 type Lease struct {
 	state     *State
-	key       []byte // of the user's rows
-	placement Placement
+	user      string
+	key       []byte     // of the user's rows
+	placement *Placement // nil after Commit: sessions are many, and last
 	affinity  time.Duration
 	held      <-chan struct{}
 
@@ -51,7 +52,8 @@ func (t *Table) Begin(key string) (*Lease, error) {
 			return nil, err
 		}
 	}
-	l := &Lease{state: t.state, key: q.key, placement: q.placement}
+	place := q.placement
+	l := &Lease{state: t.state, user: place.Key, key: q.key, placement: &place}
 	if h := q.live.hold; h != nil {
 		l.held = h.done
 	}
@@ -77,9 +79,14 @@ func (s *State) follow(key string, backends []string) []string {
 	return backends
 }
 
-// Placement returns where the user lives, as of Begin. After Commit its Backends
-// are the one that was committed.
-func (l *Lease) Placement() Placement { return l.placement }
+// Placement returns where the user lives, as of Begin. After Commit it has the key,
+// and the backend that was committed, and nothing else.
+func (l *Lease) Placement() Placement {
+	if l.placement == nil {
+		return Placement{Key: l.user, Backends: []string{l.committed}}
+	}
+	return *l.placement
+}
 
 // Held returns nil when the user is not held. Otherwise the channel is closed
 // when the hold ends: the login is then to End this lease and Begin again.
@@ -95,7 +102,7 @@ func (l *Lease) Claim(backend string) bool {
 	if !ok || successor == nil {
 		return ok
 	}
-	ok = successor.Claim(l.placement.Key, backend)
+	ok = successor.Claim(l.user, backend)
 	s := l.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -104,7 +111,7 @@ func (l *Lease) Claim(backend string) bool {
 	case l.claimed == backend && !ok:
 		s.unclaim(l)
 	case l.claimed != backend && ok: // ended meanwhile
-		successor.End(l.placement.Key, backend)
+		successor.End(l.user, backend)
 		ok = false
 	}
 	return ok
@@ -126,8 +133,8 @@ func (l *Lease) claim(backend string) (ok bool, ask Successor) {
 	if !s.admits(l, backend) {
 		return false, nil
 	}
-	at := s.logins[l.placement.Key]
-	s.logins[l.placement.Key] = login{backend, at.n + 1}
+	at := s.logins[l.user]
+	s.logins[l.user] = login{backend, at.n + 1}
 	l.claimed, l.asking = backend, s.successor != nil
 	return true, s.successor
 }
@@ -148,7 +155,7 @@ func (l *Lease) Commit(backend string) bool {
 	}
 	s.unclaim(l)
 	l.committed = backend
-	l.placement.Backends = []string{backend} // the others would be kept as long as the session lives
+	l.placement = nil
 	return true
 }
 
@@ -166,22 +173,22 @@ func (l *Lease) End() {
 	s.release(l)
 	if l.committed != "" {
 		if s.successor != nil {
-			s.successor.End(l.placement.Key, l.committed)
+			s.successor.End(l.user, l.committed)
 		}
 		s.endSession(l.key, l.affinity)
-		s.notify(l.placement.Key, l.key)
+		s.notify(l.user, l.key)
 	}
 }
 
 // Evict returns a channel that is closed when the user has no sessions, and no
 // logins between Claim and Commit. After a false Claim a login can wait for it,
 // while whoever serves the sessions ends them, and then End and Begin again.
-func (l *Lease) Evict() <-chan struct{} { return l.state.Gone(l.placement.Key) }
+func (l *Lease) Evict() <-chan struct{} { return l.state.Gone(l.user) }
 
 // release takes the claim of a lease back, and tells a successor. mu is held.
 func (s *State) release(l *Lease) {
 	if l.claimed != "" && s.successor != nil && !l.asking {
-		s.successor.End(l.placement.Key, l.claimed)
+		s.successor.End(l.user, l.claimed)
 	}
 	s.unclaim(l)
 }
@@ -192,13 +199,13 @@ func (s *State) unclaim(l *Lease) {
 		return
 	}
 	l.claimed = ""
-	at := s.logins[l.placement.Key]
+	at := s.logins[l.user]
 	if at.n--; at.n > 0 {
-		s.logins[l.placement.Key] = at
+		s.logins[l.user] = at
 		return
 	}
-	delete(s.logins, l.placement.Key)
-	s.notify(l.placement.Key, l.key)
+	delete(s.logins, l.user)
+	s.notify(l.user, l.key)
 }
 
 // admits says whether a lease may log in at a backend. It does not ask whether
@@ -208,7 +215,7 @@ func (s *State) admits(l *Lease, backend string) bool {
 	if err != nil || u.hold != nil || u.pin != nil && u.pin.backend != backend {
 		return false
 	}
-	if at, ok := s.logins[l.placement.Key]; ok && at.backend != backend {
+	if at, ok := s.logins[l.user]; ok && at.backend != backend {
 		return false
 	}
 	sessions := u.assignment != nil && u.assignment.sessions > 0

@@ -197,6 +197,7 @@ func (a *app) watch(ctx context.Context) {
 	ctx, a.unwatch = context.WithCancel(ctx)
 	a.watching = new(sync.WaitGroup)
 	a.watchTLS(ctx)
+	a.watching.Go(func() { tidyMemory(ctx) })
 	set, log := a.inForce.routing.Set, a.log.Named("table")
 	keep := func() {
 		if err := set.Keep(ctx); err != nil && ctx.Err() == nil {
