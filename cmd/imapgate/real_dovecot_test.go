@@ -69,6 +69,8 @@ auth_verbose = yes
 imap_id_log = *
 login_log_format_elements = user=<%u> method=%m rip=%r lip=%l mpid=%e %c session=<%{session}> local_name=<%{local_name}>
 protocols = imap
+# Without an inotify instance left, it looks for new mail only now and then.
+mailbox_idle_check_interval = 2 secs
 listen = 127.0.0.1
 login_trusted_networks = 127.0.0.0/8
 haproxy_trusted_networks = 127.0.0.0/8
