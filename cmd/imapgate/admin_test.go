@@ -364,7 +364,7 @@ func TestBrokenStateIsAnErrorAtTheStart(t *testing.T) {
 	p := newAdminPlant(t, "")
 	writeFiles(t, p.dir, map[string]string{"overrides.json": `{"version":1,"overrides":[{"kind":"admin"`})
 	code, _, stderr := command(t, "serve", "-c", p.path())
-	if code != exitUsage || !strings.Contains(stderr, "imapgate.yaml:10:12: state_dir cannot be used: load overrides: "+p.dir+"/overrides.json: unexpected EOF") {
+	if code != exitUsage || !strings.Contains(stderr, "imapgate.yaml:11:12: state_dir cannot be used: load overrides: "+p.dir+"/overrides.json: unexpected EOF") {
 		t.Errorf("exit code %d\n%s", code, stderr)
 	}
 }
