@@ -28,7 +28,7 @@ All rounds of all tests take an hour and a half: choose. With --samples every sa
 line of JSON each, and "imapload report" prints the table of what several runs have
 gathered; but only figures of one sitting can be compared.
 
-Each session of a proxy takes two descriptors, so 40,000 need "ulimit -n 81000".
+Each session of a proxy takes two descriptors, so 40,000 need "ulimit -n 86000".
 
 Targets: ` + strings.Join(bench.TargetNames(), ", ") + `
 Tests:   ` + strings.Join(bench.TestNames(), ", "),

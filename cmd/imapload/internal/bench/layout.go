@@ -48,7 +48,7 @@ const sources = "127.0.0.2,127.0.0.3,127.0.0.4,127.0.0.5,127.0.0.6,127.0.0.7,127
 const firstPort = 21000
 
 // spareFiles is how many descriptors a proxy may need besides those of its sessions,
-// each of which has two.
+// each of which has two; imapgate keeps a sixteenth of all.
 const spareFiles = 400
 
 // layout is what all targets share. Static.
@@ -64,7 +64,7 @@ type layout struct {
 }
 
 // maxSessions is how many sessions a proxy of one process can hold here.
-func (l *layout) maxSessions() int { return (l.files - spareFiles) / 2 }
+func (l *layout) maxSessions() int { return (l.files - l.files/16 - spareFiles) / 2 }
 
 func newLayout(ctx context.Context, self string) (l *layout, err error) {
 	dir, err := os.MkdirTemp("", "imapload-")
