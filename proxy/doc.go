@@ -43,10 +43,10 @@ while a loop reads it; a silent connection has none.
 	warm.go        such connections, kept for the next logins
 	login.go       the login there; script.go: how it is said
 	session.go     a spliced pair; splice.go: its two directions; watch.go: commands that matter
-	park_linux.go  the loops in which sessions are parked; park_other.go: where there are none
+	park_linux.go  how a session is parked; loop_linux.go: what serves it then; park_other.go: where neither is
 	socket_linux.go, tlsmemory_linux.go  what is read and written there, without blocking
 	sessions.go    the sessions there are, and ending them
-	health.go      looks at backends: their health and capabilities
+	health.go      looks at backends: their health and capabilities; live.go: what is known of them
 	limit.go       what clients may take up; admission.go: what they do take up
 	overload.go    what happens when there is not enough of something
 	failures.go    delays for failed logins; rejections.go: users who do not exist

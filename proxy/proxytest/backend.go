@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync"
 
 	"imapgate/proxy/imap"
 )
@@ -46,10 +45,6 @@ type Backend struct {
 	// Buffer bounds what the backend can write ahead of the proxy, and the other
 	// way round; 0 means no limit.
 	Buffer int
-
-	mu     sync.Mutex
-	logins []Login
-	ids    [][]imap.Pair
 }
 
 // Login is what a client of a [Backend] tried to log in with.
@@ -58,20 +53,6 @@ type Login struct {
 	Authzid   string
 	User      string
 	Secret    string // password, or the client's whole first message
-}
-
-// Logins returns the logins that were tried, the oldest first.
-func (b *Backend) Logins() []Login {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([]Login(nil), b.logins...)
-}
-
-// IDs returns what the proxy told with ID, by connection, the oldest first.
-func (b *Backend) IDs() [][]imap.Pair {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return append([][]imap.Pair(nil), b.ids...)
 }
 
 // BackendConn is a connection to a [Backend]. It belongs to the goroutine that
@@ -168,13 +149,9 @@ func (c *BackendConn) answer(cmd *imap.Command) (loggedIn bool, err error) {
 	case "CAPABILITY":
 		return false, c.Say("* CAPABILITY "+c.capabilities(), cmd.Tag+" OK Done.")
 	case "ID":
-		pairs, err := cmd.ID()
-		if err != nil {
+		if _, err := cmd.ID(); err != nil {
 			return false, c.Say(cmd.Tag + " BAD " + err.Error())
 		}
-		c.b.mu.Lock()
-		c.b.ids = append(c.b.ids, pairs)
-		c.b.mu.Unlock()
 		return false, c.Say(`* ID ("name" "proxytest")`, cmd.Tag+" OK Done.")
 	case "STARTTLS":
 		if c.b.TLS == nil || c.secure {
@@ -252,9 +229,6 @@ func (c *BackendConn) challenge(s string) ([]byte, error) {
 }
 
 func (c *BackendConn) judge(tag string, l Login) (bool, error) {
-	c.b.mu.Lock()
-	c.b.logins = append(c.b.logins, l)
-	c.b.mu.Unlock()
 	if c.b.Login != nil {
 		if refusal := c.b.Login(l); refusal != "" {
 			return false, c.Say(tag + " " + refusal)

@@ -32,13 +32,6 @@ func (n *Network) Add(name string, b *Backend) {
 	n.backends[name] = b
 }
 
-// Remove takes a backend out of the network: connections to it are refused.
-func (n *Network) Remove(name string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.backends, name)
-}
-
 // Dialled returns how often a backend was dialled, in vain too.
 func (n *Network) Dialled(name string) int {
 	n.mu.Lock()
