@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"imapgate/proxy/proxytest"
 	"imapgate/tlsconf"
 	"imapgate/tlsconf/acmetest"
 )
@@ -45,14 +46,14 @@ func TestEachMisconfigurationIsOneLineThatSaysWhatToDo(t *testing.T) {
 		{
 			"a host that has port 993 only", tlsconf.ChallengeTLSALPN,
 			acmetest.Options{},
-			func(s *site) { s.o.TLSALPNAddress = "127.0.0.1:" + port(acmetest.FreePort(s.t)) },
+			func(s *site) { s.o.TLSALPNAddress = proxytest.FreeAddress(s.t) },
 			[]string{"the CA says ", "port 443 of imap.example.org, ", "whatever port IMAP is on", "use challenge http-01 or dns-01"},
 			false,
 		},
 		{
 			"port 80 leads elsewhere", tlsconf.ChallengeHTTP,
 			acmetest.Options{},
-			func(s *site) { s.o.HTTPAddress = "127.0.0.1:" + port(acmetest.FreePort(s.t)) },
+			func(s *site) { s.o.HTTPAddress = proxytest.FreeAddress(s.t) },
 			[]string{"the CA says ", "http://imap.example.org/.well-known/acme-challenge/ on port 80 ", "use challenge dns-01"},
 			false,
 		},
@@ -85,7 +86,7 @@ func TestEachMisconfigurationIsOneLineThatSaysWhatToDo(t *testing.T) {
 			"a directory that is not there", tlsconf.ChallengeHTTP,
 			acmetest.Options{},
 			func(s *site) {
-				s.o.Directory = "https://localhost:" + port(acmetest.FreePort(s.t)) + "/dir"
+				s.o.Directory = "https://localhost:" + port(proxytest.FreePort(s.t)) + "/dir"
 			},
 			[]string{"the CA cannot be reached", "connection refused", "tried again by itself"},
 			false,

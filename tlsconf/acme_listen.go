@@ -109,14 +109,20 @@ func (a *ACME) respond(ctx context.Context) {
 			a.tryAll()
 		}
 		l := a.responder.open
-		stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+		closed := make(chan struct{})
+		stop := context.AfterFunc(ctx, func() {
+			defer close(closed)
+			_ = l.Close()
+		})
 		var err error
 		if a.o.Challenge == ChallengeHTTP {
 			err = a.serveHTTP(l)
 		} else {
 			err = a.serveTLS(ctx, l)
 		}
-		stop()
+		if !stop() {
+			<-closed // Close promises that the address is free
+		}
 		_ = l.Close()
 		a.responder.open = nil
 		if ctx.Err() == nil {

@@ -29,7 +29,7 @@ type site struct {
 func newSite(t *testing.T, c tlsconf.Challenge, o acmetest.Options) *site {
 	t.Helper()
 	s := &site{t: t, zone: acmetest.NewZone(t, "example.org"), reports: make(chan tlsconf.ACMEReport, 100)}
-	o.Zone, o.HTTPPort, o.TLSPort = s.zone, acmetest.FreePort(t), acmetest.FreePort(t)
+	o.Zone, o.HTTPPort, o.TLSPort = s.zone, proxytest.FreePort(t), proxytest.FreePort(t)
 	s.ca = acmetest.NewCA(t, o)
 	s.o = tlsconf.ACMEOptions{
 		Domains: []string{"imap.example.org"}, Email: "postmaster@example.org",

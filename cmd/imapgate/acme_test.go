@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"imapgate/proxy/proxytest"
 	"imapgate/tlsconf/acmetest"
 )
 
@@ -29,10 +30,10 @@ type acmePlant struct {
 func newACMEPlant(t *testing.T) *acmePlant {
 	t.Helper()
 	zone := acmetest.NewZone(t, "example.org")
-	port := acmetest.FreePort(t)
+	port := proxytest.FreePort(t)
 	p := &acmePlant{
 		plant: newAdminPlant(t, ""), zone: zone, challenge: fmt.Sprintf("127.0.0.1:%d", port),
-		ca: acmetest.NewCA(t, acmetest.Options{Zone: zone, HTTPPort: port, TLSPort: acmetest.FreePort(t)}),
+		ca: acmetest.NewCA(t, acmetest.Options{Zone: zone, HTTPPort: port, TLSPort: proxytest.FreePort(t)}),
 	}
 	p.configure(t, "domains: [imap.example.org]")
 	return p
@@ -117,7 +118,7 @@ func (p *process) obtained(t *testing.T, name string) {
 
 func TestACMEFromTheFirstStartOn(t *testing.T) {
 	p := newACMEPlant(t)
-	api := freeAddress(t)
+	api := proxytest.FreeAddress(t)
 	p.tail = strings.Replace(p.tail, "admin.sock", "admin.sock, http: \""+api+"\"", 1)
 	p.configure(t, "domains: [imap.example.org]")
 	if out := p.ask(t, "check"); !strings.Contains(out, "acme       imap.example.org, http-01, https://localhost:") || p.ca.Orders() > 0 {
@@ -261,14 +262,14 @@ func TestProxiesThatShareTheirStorage(t *testing.T) {
 	asked.configure(t, "domains: [other.example.org]")
 	asked.serving(t).obtained(t, "other.example.org")
 
-	orders := newPlant(t).share(t, asked, freeAddress(t), "imap.example.org")
+	orders := newPlant(t).share(t, asked, proxytest.FreeAddress(t), "imap.example.org")
 	orders.serving(t).obtained(t, "imap.example.org")
 	_, cert := orders.trustedLogin(t, "imap.example.org")
 	if n := asked.ca.Orders(); n != 2 {
 		t.Errorf("%d orders for two names", n)
 	}
 
-	third := newPlant(t).share(t, asked, freeAddress(t), "imap.example.org")
+	third := newPlant(t).share(t, asked, proxytest.FreeAddress(t), "imap.example.org")
 	third.serving(t)
 	if _, same := third.trustedLogin(t, "imap.example.org"); !same.Equal(cert) || asked.ca.Orders() != 2 {
 		t.Errorf("a third proxy ordered a certificate of its own; %d orders", asked.ca.Orders())

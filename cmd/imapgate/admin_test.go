@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"imapgate/cmd/imapgate/internal/admin"
+	"imapgate/proxy/proxytest"
 )
 
 // newAdminPlant is a plant with an API, on TCP too if more keys say so.
@@ -244,7 +245,7 @@ func fetch(t *testing.T, address, path, token string) (int, string) {
 }
 
 func TestTheAPIOverTCP(t *testing.T) {
-	address := freeAddress(t)
+	address := proxytest.FreeAddress(t)
 	p := newAdminPlant(t, fmt.Sprintf(", http: %q, token_file: tokens", address))
 	const first, second = "0123456789abcdef", "fedcba9876543210"
 	writeFiles(t, p.dir, map[string]string{"tokens": "prometheus " + first + "\n"})
@@ -295,7 +296,7 @@ func TestTheAPIOverTCP(t *testing.T) {
 }
 
 func TestReadinessFollowsShutdown(t *testing.T) {
-	address := freeAddress(t)
+	address := proxytest.FreeAddress(t)
 	p := newAdminPlant(t, fmt.Sprintf(", http: %q", address))
 	stuck := startStuckBackend(t)
 	p.extra = fmt.Sprintf("  stuck: {address: %q, tls: none}\n", stuck.Addr())

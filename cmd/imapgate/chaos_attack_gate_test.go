@@ -50,7 +50,7 @@ const everybody = "127.0.0.0/8"
 func startAttackedGate(t *testing.T, backend *quickBackend, exempt, login, extra string, descriptors int) *attackedGate {
 	t.Helper()
 	dir := t.TempDir()
-	g := &attackedGate{secure: freeAddress(t), clear: freeAddress(t), socket: dir + "/admin.sock"}
+	g := &attackedGate{secure: proxytest.FreeAddress(t), clear: proxytest.FreeAddress(t), socket: dir + "/admin.sock"}
 	proxytest.WritePair(t, dir, "cert", proxytest.NewCA(t).Issue(t, proxytest.CertOptions{}))
 	writeFiles(t, dir, map[string]string{
 		"users.map": "alice mail1\n",

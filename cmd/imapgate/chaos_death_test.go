@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 // TestChaosBackendDies takes one of three backends away in four ways while 600 users
@@ -20,8 +22,8 @@ func TestChaosBackendDies(t *testing.T) {
 	host := newChaosHost(t)
 	ca := newRealCA(t, "test")
 	backends := map[string]*chaosBackend{
-		"mail1": startChaosBackend(t, realAddr(realPort(t))),
-		"mail2": startChaosBackend(t, realAddr(realPort(t))),
+		"mail1": startChaosBackend(t, proxytest.FreeAddress(t)),
+		"mail2": startChaosBackend(t, proxytest.FreeAddress(t)),
 		"mail3": startChaosBackend(t, host.Address, host.Exec()...),
 	}
 	sections := make(realMap)

@@ -25,7 +25,7 @@ import (
 func TestChaosHandOff(t *testing.T) {
 	logins := sized(300, 10_000)
 	ca := newRealCA(t, "test")
-	b := startChaosBackend(t, realAddr(realPort(t)))
+	b := startChaosBackend(t, proxytest.FreeAddress(t))
 	g := startRealGate(t, realGateConfig{
 		CA: ca, Backends: realMap{"mail1": realMap{"address": b.Address, "tls": "none"}}, Default: "mail1", Secrets: []string{crowdPassword},
 		More: realMap{"log": realMap{"format": "json", "level": "warn"}},

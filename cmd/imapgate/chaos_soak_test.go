@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 // TestChaosSoak lets users come and go beside many who idle, while every few seconds
@@ -25,8 +27,8 @@ func TestChaosSoak(t *testing.T) {
 		long  = sized(15*time.Second, 30*time.Minute)
 	)
 	ca := newRealCA(t, "test")
-	backends := []*chaosBackend{startChaosBackend(t, realAddr(realPort(t))), startChaosBackend(t, realAddr(realPort(t)))}
-	admin := realAddr(realPort(t))
+	backends := []*chaosBackend{startChaosBackend(t, proxytest.FreeAddress(t)), startChaosBackend(t, proxytest.FreeAddress(t))}
+	admin := proxytest.FreeAddress(t)
 	g := startRealGate(t, realGateConfig{
 		CA: ca,
 		Backends: realMap{

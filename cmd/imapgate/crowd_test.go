@@ -286,7 +286,7 @@ func (c *crowd) end(t *testing.T, what string) {
 func TestChaosReloads(t *testing.T) {
 	c, proc := newCrowd(t)
 	ca := proxytest.NewCA(t)
-	second := freeAddress(t)
+	second := proxytest.FreeAddress(t)
 	first, extra := c.listen[0], c.extra
 	for i := range crowdReloads() {
 		switch i % 4 {

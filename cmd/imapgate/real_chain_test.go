@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"imapgate/proxy/proxytest"
 )
 
 func TestRealTwoProxiesInARowKeepTheClientsAddressAndSession(t *testing.T) {
@@ -43,7 +45,7 @@ func TestRealTwoProxiesInARowKeepTheClientsAddressAndSession(t *testing.T) {
 func TestRealProxyLoopEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	ca := newRealCA(t, "test")
-	here, there := realAddr(realPort(t)), realAddr(realPort(t))
+	here, there := proxytest.FreeAddress(t), proxytest.FreeAddress(t)
 	trusted := realMap{"trusted_networks": []string{"127.0.0.2/32"}}
 	gate := func(own, other string) *realGate {
 		return startRealGate(t, realGateConfig{

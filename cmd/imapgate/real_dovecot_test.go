@@ -15,6 +15,8 @@ import (
 	"testing"
 	"text/template"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 // realAccount is a user of a Dovecot.
@@ -197,7 +199,7 @@ func startRealDovecot(t *testing.T, cfg realDovecotConfig) *realDovecot {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(mail, 0o755), os.Chmod(mail, 0o777)); err != nil {
 		t.Fatal(err)
 	}
-	ports := []int{realPort(t), realPort(t), realPort(t), realPort(t)}
+	ports := []int{proxytest.FreePort(t), proxytest.FreePort(t), proxytest.FreePort(t), proxytest.FreePort(t)}
 	d.IMAP, d.IMAPS = realAddr(ports[0]), realAddr(ports[1])
 	d.HAProxy, d.HAProxyS = realAddr(ports[2]), realAddr(ports[3])
 

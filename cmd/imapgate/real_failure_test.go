@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 func TestRealFailuresTellTheClientWhatToDo(t *testing.T) {
@@ -29,7 +31,7 @@ func TestRealFailuresTellTheClientWhatToDo(t *testing.T) {
 		CA: ca,
 		Backends: realMap{
 			"alice":       realBackend(ca, realMap{"address": d.IMAPS, "tls": "implicit"}),
-			"dead":        realBackend(ca, realMap{"address": realAddr(realPort(t)), "tls": "implicit"}),
+			"dead":        realBackend(ca, realMap{"address": proxytest.FreeAddress(t), "tls": "implicit"}),
 			"badca":       realBackend(stranger, realMap{"address": d.IMAPS, "tls": "implicit"}),
 			"badname":     realBackend(ca, realMap{"address": d.IMAPS, "tls": "implicit", "tls_name": "mail.example.org"}),
 			"badstarttls": realBackend(stranger, realMap{"address": d.IMAP, "tls": "starttls"}),

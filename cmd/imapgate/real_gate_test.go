@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"imapgate/proxy/proxytest"
 )
 
 // Tests whose names begin with TestReal run the imapgate command, as users
@@ -63,9 +65,9 @@ func startRealGate(t *testing.T, cfg realGateConfig) *realGate {
 	t.Helper()
 	dir := t.TempDir()
 	g := &realGate{
-		TLS:      realAddr(realPort(t)),
-		STARTTLS: realAddr(realPort(t)),
-		Clear:    realAddr(realPort(t)),
+		TLS:      proxytest.FreeAddress(t),
+		STARTTLS: proxytest.FreeAddress(t),
+		Clear:    proxytest.FreeAddress(t),
 		ca:       cfg.CA,
 		table:    filepath.Join(dir, "users.map"),
 		log:      filepath.Join(dir, "log"),
@@ -81,7 +83,7 @@ func startRealGate(t *testing.T, cfg realGateConfig) *realGate {
 		l := maps.Clone(more)
 		addr, ok := l["address"].(string)
 		if !ok {
-			addr = realAddr(realPort(t))
+			addr = proxytest.FreeAddress(t)
 			l["address"] = addr
 		}
 		g.More = append(g.More, addr)

@@ -3,14 +3,12 @@ package main_test
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -38,29 +36,6 @@ func realTool(t *testing.T, name string) string {
 	}
 	t.Skip(text)
 	return ""
-}
-
-// realPorts are the ports that were handed out: who was told one may not listen yet.
-var realPorts sync.Map
-
-// realPort returns a loopback port that nobody listens on. It stays below the
-// ephemeral range, so that no outgoing connection takes the port meanwhile.
-func realPort(t *testing.T) int {
-	t.Helper()
-	for range 100 {
-		port := 10000 + rand.IntN(20000)
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		l.Close()
-		if _, taken := realPorts.LoadOrStore(port, true); taken {
-			continue
-		}
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 func realAddr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }

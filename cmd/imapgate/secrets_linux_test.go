@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 // TestSecretsAreGoneFromMemory logs in in every way, with secrets that are nowhere
@@ -16,7 +18,7 @@ import (
 // the connections are still there.
 func TestSecretsAreGoneFromMemory(t *testing.T) {
 	backend := startQuickBackend(t, 0)
-	address, dir := freeAddress(t), t.TempDir()
+	address, dir := proxytest.FreeAddress(t), t.TempDir()
 	writeFiles(t, dir, map[string]string{"x.yaml": fmt.Sprintf(`listen: [{address: %q, tls: none}]
 backends: {mail1: {address: %q, tls: none}}
 route: {default: mail1}

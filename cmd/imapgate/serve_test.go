@@ -40,7 +40,7 @@ func newPlant(t *testing.T) *plant {
 		t.Fatal(err)
 	}
 	t.Cleanup(backends.close)
-	p := &plant{dir: dir, backends: backends, listen: []string{freeAddress(t)}, tail: "close_spread: 1ms\n"}
+	p := &plant{dir: dir, backends: backends, listen: []string{proxytest.FreeAddress(t)}, tail: "close_spread: 1ms\n"}
 	p.writeTable(t, "alice@example.org mail1\n")
 	p.writeConfig(t)
 	return p
@@ -79,17 +79,6 @@ func (p *plant) writeTable(t *testing.T, rows string) {
 	}
 }
 
-// freeAddress returns a loopback address that nobody listens on.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // serving starts imapgate and waits until it listens.
 func (p *plant) serving(t *testing.T) *process {
 	t.Helper()
@@ -106,7 +95,7 @@ func TestSIGHUPReloadsListenersBackendsAndTables(t *testing.T) {
 	first := p.listen[0]
 	old := login(t, first, "alice@example.org")
 
-	p.listen = []string{freeAddress(t)}
+	p.listen = []string{proxytest.FreeAddress(t)}
 	p.writeTable(t, "alice@example.org mail1\nbob@example.org mail2\n")
 	p.writeConfig(t)
 	proc.signal(t, syscall.SIGHUP)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"imapgate/proxy/proxytest"
 )
 
 // manager is a service manager, as far as it is told things. See sd_notify(3).
@@ -76,10 +78,10 @@ func TestTheServiceManagerIsTold(t *testing.T) {
 // to be in the environment.
 func TestSocketsOfTheServiceManagerAreTaken(t *testing.T) {
 	p := newAdminPlant(t, "")
-	p.listen = []string{freeAddress(t), freeAddress(t)}
+	p.listen = []string{proxytest.FreeAddress(t), proxytest.FreeAddress(t)}
 	p.writeConfig(t)
 	var files []*os.File
-	for _, address := range []string{p.listen[0], freeAddress(t)} {
+	for _, address := range []string{p.listen[0], proxytest.FreeAddress(t)} {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +130,7 @@ func TestSocketsOfTheServiceManagerAreTaken(t *testing.T) {
 }
 
 func TestSIGTERMSaysNotReadyBeforeItStopsAccepting(t *testing.T) {
-	address := freeAddress(t)
+	address := proxytest.FreeAddress(t)
 	p := newAdminPlant(t, fmt.Sprintf(", http: %q", address))
 	p.tail += "shutdown: {timeout: 2h, drain_delay: 1h}\n"
 	p.writeConfig(t)

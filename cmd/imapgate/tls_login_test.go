@@ -26,7 +26,7 @@ type tlsPlant struct {
 // another name.
 func newTLSPlant(t *testing.T) *tlsPlant {
 	t.Helper()
-	p := &tlsPlant{plant: newPlant(t), ca: proxytest.NewCA(t), startTLS: freeAddress(t)}
+	p := &tlsPlant{plant: newPlant(t), ca: proxytest.NewCA(t), startTLS: proxytest.FreeAddress(t)}
 	proxytest.WritePair(t, p.dir, "cert", p.ca.Issue(t, proxytest.CertOptions{}))
 	proxytest.WritePair(t, p.dir, "rsa", p.ca.Issue(t, proxytest.CertOptions{RSA: true}))
 	proxytest.WritePair(t, p.dir, "other", p.ca.Issue(t, proxytest.CertOptions{Hosts: []string{"*.example.org"}}))

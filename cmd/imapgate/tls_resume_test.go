@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"imapgate/proxy/proxytest"
 )
 
 // resumed logs in and says whether that was with the keys of an earlier session.
@@ -30,7 +32,7 @@ func (p *tlsPlant) resumed(t *testing.T, address string, conf *tls.Config) bool 
 func TestSessionsAreResumedAfterARestartAndAtAnotherProxy(t *testing.T) {
 	p := newTLSPlant(t)
 	p.tls = ", ticket_keys: tickets"
-	admin := freeAddress(t)
+	admin := proxytest.FreeAddress(t)
 	p.tail = fmt.Sprintf("admin: {http: %q}\n", admin)
 	p.writeConfig(t)
 	keys := filepath.Join(p.dir, "tickets")

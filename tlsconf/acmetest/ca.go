@@ -4,7 +4,6 @@
 package acmetest
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -149,15 +148,4 @@ func (c *CA) Issuers(tb testing.TB) *x509.CertPool {
 // IssuersPEM is the same as a file.
 func (c *CA) IssuersPEM() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.issuing.GetRootCert(0).Cert.Raw})
-}
-
-// FreePort returns a TCP port of 127.0.0.1 that nothing listens on.
-func FreePort(tb testing.TB) int {
-	tb.Helper()
-	l, err := new(net.ListenConfig).Listen(context.WithoutCancel(tb.Context()), "tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port //nolint:errcheck,forcetypeassert // it is a TCP listener
 }
