@@ -39,7 +39,7 @@ type Follower struct {
 	tail    [maxAnnouncement + 1]byte // the last bytes seen of an unfinished line
 	tailLen int
 	head    [maxHead]byte // the first bytes of an unfinished line, if OnLine is set
-	headLen int
+	headLen int           // how long the unfinished line is, if OnLine is set
 }
 
 // textState is what the Follower knows about a response's human text.
@@ -88,7 +88,7 @@ func (f *Follower) keep(p []byte) {
 	f.inside = true
 	f.classify(p)
 	if f.OnLine != nil && !f.later {
-		f.headLen += copy(f.head[f.headLen:], p)
+		f.keepHead(p)
 	}
 	f.keepTail(p)
 }
@@ -136,16 +136,25 @@ func (f *Follower) endLine(p []byte) bool {
 }
 
 func (f *Follower) callOnLine(p []byte) {
-	head := p
+	head, n := p, len(p)
 	if f.headLen > 0 {
-		f.headLen += copy(f.head[f.headLen:], p)
-		head = f.head[:f.headLen]
+		f.keepHead(p)
+		n = f.headLen
+		head = f.head[:min(n, maxHead)]
 		f.headLen = 0
 	}
-	if n := len(head); n > 0 && head[n-1] == '\r' {
+	if n > 0 && n <= len(head) && head[n-1] == '\r' { // of a line that head has the end of
 		head = head[:n-1]
 	}
 	f.OnLine(head[:min(len(head), maxHead)])
+}
+
+// keepHead remembers the next bytes of a line, as long as there is room.
+func (f *Follower) keepHead(p []byte) {
+	if f.headLen < maxHead {
+		copy(f.head[f.headLen:], p)
+	}
+	f.headLen += len(p)
 }
 
 // classify goes on finding out whether the line is human text.

@@ -137,7 +137,7 @@ var followerTests = [][]string{
 	{"* X {-1}\r\n", "* X {}\r\n", "* X { 5}\r\n", "* X {5 }\r\n", "* X {5}x\r\n", "* X {5} \r\n", "* X 5}\r\n", "* X {+}\r\n", "* X {5++}\r\n", "}\r\n", "{\r\n", "+}\r\n"},
 	{"* X {5}\r\r\n", "* X {5\r}\r\n"},
 	{"* X {00000000000000000003}\r\nabc\r\n", "* X {00000000000000000003+}\r\nabc\r\n", "* X {000000000000000000003+}\r\n", "* X {0000000000000000000003}\r\n"},
-	{strings.Repeat("x", 127) + "\r\n", strings.Repeat("y", 128) + "\r\n", strings.Repeat("z", 129) + "\r\n", strings.Repeat("t", 200) + " OK {5}\r\n"},
+	{strings.Repeat("w", 127) + "\rw\r\n", strings.Repeat("x", 127) + "\r\n", strings.Repeat("y", 128) + "\r\n", strings.Repeat("z", 129) + "\r\n", strings.Repeat("t", 200) + " OK {5}\r\n"},
 	{"* CAPABILITY " + strings.Repeat("X", 300) + " {3}\r\nabc\r\n"},
 }
 
