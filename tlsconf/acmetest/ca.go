@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/core"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
@@ -94,6 +95,9 @@ func NewCA(tb testing.TB, o Options) *CA {
 				return
 			}
 			handler.ServeHTTP(w, r)
+			if id, ok := strings.CutPrefix(r.URL.Path, orderPath); ok {
+				index(tb, store, id)
+			}
 		}),
 	}
 	done := make(chan struct{})
@@ -108,8 +112,34 @@ func NewCA(tb testing.TB, o Options) *CA {
 	return c
 }
 
-// newOrderPath is Pebble's, which does not export it.
-const newOrderPath = "/order-plz"
+// These are Pebble's, which does not export them.
+const (
+	newOrderPath = "/order-plz"
+	orderPath    = "/my-order/"
+)
+
+// index adds what Pebble forgets: it looks for the order whose certificate is replaced
+// by the octets of that certificate's serial number in DER, which begin with a zero when
+// the first bit would be set, and it has noted the number without the zero. One renewal
+// in 256 would be refused. See RFC 9773, Section 4.1.
+func index(tb testing.TB, store *db.MemoryStore, id string) {
+	tb.Helper()
+	order := store.GetOrderByID(id)
+	if order == nil {
+		return
+	}
+	order.RLock()
+	defer order.RUnlock()
+	if order.CertificateObject == nil {
+		return
+	}
+	if err := store.AddOrderByIssuedSerial(&core.Order{
+		Order: order.Order, ID: order.ID, AccountID: order.AccountID,
+		CertificateObject: &core.Certificate{ID: "00" + order.CertificateObject.ID},
+	}); err != nil {
+		tb.Error(err)
+	}
+}
 
 // count counts orders, and says whether the CA is down.
 func (c *CA) count(order bool) (down bool) {
