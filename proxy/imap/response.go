@@ -70,7 +70,7 @@ func (rr *ResponseReader) ReadResponse() (Response, error) {
 // skipLiterals consumes the rest of a response whose first line is in buf, openCode when that ended inside of the
 // brackets of a response code.
 func (rr *ResponseReader) skipLiterals(openCode bool) error {
-	for !openCode || bytes.IndexByte(rr.buf, ']') < 0 {
+	for {
 		lit, ok := announcement(rr.buf)
 		if !ok {
 			return nil
@@ -85,8 +85,10 @@ func (rr *ResponseReader) skipLiterals(openCode bool) error {
 		if err := rr.readLine(); err != nil {
 			return unexpected(err)
 		}
+		if openCode && bytes.IndexByte(rr.buf, ']') >= 0 {
+			return nil
+		}
 	}
-	return nil
 }
 
 // readLine reads a line into buf. Its end counts as two bytes of the budget even when it is a bare LF.
