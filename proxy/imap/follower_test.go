@@ -60,10 +60,23 @@ func isHumanText(lines []string) bool {
 	return ok && (!strings.HasPrefix(text, "[") || strings.Contains(text+strings.Join(lines[1:], ""), "]"))
 }
 
+// referred is a stream with what the reference says of it.
+type referred struct {
+	stream []byte
+	client bool
+	ends   []int
+	heads  []string
+}
+
+func refer(stream []byte, client bool) referred {
+	ends, heads := reference(stream, client)
+	return referred{stream, client, ends, heads}
+}
+
 // follow feeds a stream to a Follower in pieces that end at cuts, and compares what it says with the reference.
-func follow(tb testing.TB, stream []byte, client bool, cuts ...int) {
+func (r referred) follow(tb testing.TB, cuts ...int) {
 	tb.Helper()
-	ends, wantHeads := reference(stream, client)
+	stream, client, ends, wantHeads := r.stream, r.client, r.ends, r.heads
 	var heads []string
 	f := Follower{Client: client, OnLine: func(head []byte) { heads = append(heads, string(head)) }}
 	quiet := Follower{Client: client}
@@ -107,10 +120,11 @@ func followEverywhere(tb testing.TB, stream []byte) {
 		every[i] = i
 	}
 	for _, client := range []bool{false, true} {
-		follow(tb, stream, client)
-		follow(tb, stream, client, every...)
+		r := refer(stream, client)
+		r.follow(tb)
+		r.follow(tb, every...)
 		for _, cut := range every {
-			follow(tb, stream, client, cut)
+			r.follow(tb, cut)
 		}
 	}
 }
@@ -213,7 +227,7 @@ func TestFollowerInALargeStream(t *testing.T) {
 		for at := rng.IntN(most); at < len(stream); at += 1 + rng.IntN(most) {
 			cuts = append(cuts, at)
 		}
-		follow(t, stream, false, cuts...)
+		refer(stream, false).follow(t, cuts...)
 	}
 }
 
