@@ -301,11 +301,12 @@ func (l *loop) visit(s *session) {
 // the session's turn.
 func (l *loop) serve(s *session) {
 	more := l.pass(s)
-	for sd, k := range s.sockets {
-		if k.closed {
-			k.release()
-			s.wayFrom(side(sd)).idle = false
-			more = true // it has an error to read
+	for _, k := range s.sockets {
+		if k.closed && k.release() {
+			// There is an error to read for one way, and the other has nothing to
+			// wait for any more. Nothing will ever come to tell.
+			s.up.idle, s.down.idle = false, false
+			more = true
 		}
 	}
 	switch {

@@ -226,12 +226,14 @@ func (k *socket) Close() error {
 	return nil
 }
 
-// release gives the descriptor back.
-func (k *socket) release() {
-	if k.detached && k.fd >= 0 {
-		_ = unix.Close(int(k.fd))
-		k.fd = -1
+// release gives the descriptor back. It is false when that was done before.
+func (k *socket) release() bool {
+	if !k.detached || k.fd < 0 {
+		return false
 	}
+	_ = unix.Close(int(k.fd))
+	k.fd = -1
+	return true
 }
 
 // CloseWrite ends the direction to the other end.
