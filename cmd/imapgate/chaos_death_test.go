@@ -1,8 +1,10 @@
 package main_test
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -60,10 +62,10 @@ func chaosUser(i int) string { return fmt.Sprintf("u%03d@example.org", i) }
 type dying struct {
 	g     *realGate
 	third *chaosBackend
-	turn  int // how often the backend has gone
+	read  int64 // how much of the log
 }
 
-// phase logs users in until ctx ends.
+// phase logs users in until ctx ends: those of two backends, and those of the third.
 func (w *dying) phase(ctx context.Context, t *testing.T) (others, own *tally) {
 	t.Helper()
 	others, own = new(tally), new(tally)
@@ -81,6 +83,13 @@ func (w *dying) phase(ctx context.Context, t *testing.T) (others, own *tally) {
 	return others, own
 }
 
+func (w *dying) during(t *testing.T, d time.Duration) (others, own *tally) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	defer cancel()
+	return w.phase(ctx, t)
+}
+
 func (w *dying) signal(s syscall.Signal) func(*testing.T) {
 	return func(t *testing.T) {
 		t.Helper()
@@ -88,60 +97,80 @@ func (w *dying) signal(s syscall.Signal) func(*testing.T) {
 	}
 }
 
+// run takes the backend away and gives it back, again and again: what else happens on
+// this machine then happens as much while it is there as while it is not. How far the
+// times of every other turn are from those of the rest tells what a difference means.
 func (w *dying) run(t *testing.T, take, give func(*testing.T)) {
 	t.Helper()
-	w.turn++
-	during := func(d time.Duration) (others, own *tally) {
-		ctx, cancel := context.WithTimeout(t.Context(), d)
-		defer cancel()
-		return w.phase(ctx, t)
+	long := sized(time.Second, 6*time.Second)
+	with, without, known := new(tally), new(tally), new(tally)
+	var alike [2]tally
+	for i := range 1 + sized(1, 8) {
+		if i > 0 {
+			take(t)
+			others := w.untilKnown(t)
+			without.join(others)
+			others, own := w.during(t, long)
+			others.only(t, "known, others", "OK")
+			own.only(t, "known, own", "NO [UNAVAILABLE]")
+			without.join(others)
+			known.join(own)
+			give(t)
+			w.await(t, "backend up")
+		}
+		others, own := w.during(t, long)
+		others.only(t, "up, others", "OK")
+		own.only(t, "up, own", "OK")
+		with.join(others)
+		alike[i%2].join(others)
 	}
-	long := sized(time.Second, 10*time.Second)
-	before, ownBefore := during(long)
-	before.only(t, "before, others", "OK")
-	ownBefore.only(t, "before, own", "OK")
+	compared := func(a, b *tally) float64 { return a.quantile(0.99).Seconds() / b.quantile(0.99).Seconds() }
+	t.Logf("with it:          %v; p99 of every other turn %.2f x that of the rest", with, compared(&alike[1], &alike[0]))
+	times := compared(without, with)
+	figure(t, times < 1.2, "the others:       %v, %.2f x", without, times)
+	figure(t, known.quantile(0.99) < time.Second, "its own, known:   %v", known)
+}
 
-	// Until it is known.
+// untilKnown logs users in until it is known that the backend is down.
+func (w *dying) untilKnown(t *testing.T) (others *tally) {
+	t.Helper()
 	ctx, known := context.WithCancel(t.Context())
-	var at, own *tally
+	defer known()
+	var own *tally
 	var phase sync.WaitGroup
-	take(t)
-	phase.Go(func() { at, own = w.phase(ctx, t) })
+	phase.Go(func() { others, own = w.phase(ctx, t) })
 	w.await(t, "backend down")
 	known()
 	phase.Wait()
-	at.only(t, "unknown, others", "OK")
+	others.only(t, "unknown, others", "OK")
 	own.only(t, "unknown, own", "NO [UNAVAILABLE]")
-
-	after, ownAfter := during(long)
-	after.only(t, "known, others", "OK")
-	ownAfter.only(t, "known, own", "NO [UNAVAILABLE]")
-	t.Logf("before:         %v\n  at first:       %v\n  at first, own:  %v", before, at, own)
-	figure(t, after.quantile(0.99) < before.quantile(0.99)*6/5, "the others:     %v", after)
-	figure(t, ownAfter.quantile(0.99) < time.Second, "its own, known: %v", ownAfter)
-
-	give(t)
-	w.await(t, "backend up")
-	again, ownAgain := during(long)
-	again.only(t, "again, others", "OK")
-	ownAgain.only(t, "again, own", "OK")
+	return others
 }
 
-// await waits until the log says for the third backend, once more, what happened.
+// await waits until the log says of the third backend what happened.
 func (w *dying) await(t *testing.T, message string) {
 	t.Helper()
+	log, err := os.Open(w.g.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	if _, err := log.Seek(w.read, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	in, line := bufio.NewReader(log), ""
 	if !realEventually(t, func() bool {
-		log, err := os.ReadFile(w.g.log)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n := 0
-		for line := range strings.Lines(string(log)) {
-			if strings.Contains(line, `"msg":"`+message+`"`) && strings.Contains(line, `"backend":"mail3"`) {
-				n++
+		for {
+			part, err := in.ReadString('\n')
+			w.read += int64(len(part))
+			if line += part; err != nil {
+				return false // it is being written
 			}
+			if strings.Contains(line, `"msg":"`+message+`"`) && strings.Contains(line, `"backend":"mail3"`) {
+				return true
+			}
+			line = ""
 		}
-		return n >= w.turn
 	}) {
 		t.Fatalf("%q was not logged", message)
 	}
@@ -170,8 +199,9 @@ func newChaosHost(t *testing.T) *chaosHost {
 		}
 	}
 	run("ip", "netns", "add", h.name)
-	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", h.name).Run() }) // and with it the cable
+	t.Cleanup(func() { _ = exec.Command("ip", "netns", "delete", h.name).Run() })
 	run("ip", "link", "add", cable+"a", "type", "veth", "peer", "name", cable+"b", "netns", h.name)
+	t.Cleanup(func() { _ = exec.Command("ip", "link", "delete", cable+"a").Run() }) // else it goes with the namespace, some time later
 	run("ip", "address", "add", here+"/30", "dev", cable+"a")
 	run("ip", "link", "set", cable+"a", "up")
 	run("ip", "-n", h.name, "address", "add", there+"/30", "dev", cable+"b")

@@ -68,6 +68,20 @@ func (s *tally) add(took time.Duration, reply string, err error) {
 	s.took = append(s.took, took)
 }
 
+// join adds what came of other logins.
+func (s *tally) join(other *tally) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.took = append(s.took, other.took...)
+	s.errors = append(s.errors, other.errors...)
+	if s.replies == nil {
+		s.replies = make(map[string]int)
+	}
+	for reply, n := range other.replies {
+		s.replies[reply] += n
+	}
+}
+
 // quantile returns the duration below which a share of the logins stayed.
 func (s *tally) quantile(q float64) time.Duration {
 	if len(s.took) == 0 {
