@@ -55,6 +55,8 @@ func newStreet(tb testing.TB) *street {
 		plans:        make(map[string]func(net.Conn, *bufio.Reader)),
 	}
 	cfg := oneBackend(tb)
+	// However busy the machine is, nobody is to be late.
+	cfg.LoginTimeout, cfg.TLSTimeout, cfg.BackendTimeout, cfg.ConnectTimeout = patience, patience, patience, patience
 	cfg.Router = twoTables{everyoneAt(tb, "mail1"), everyoneAt(tb, "mail2")}
 	for name, config := range map[string]*tls.Config{"mail1": nil, "mail2": config} {
 		b := &proxy.Backend{Name: name, TLS: proxy.TLSNone}
