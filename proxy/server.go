@@ -201,6 +201,7 @@ func (s *Server) start(base context.Context, l *Listener, nc net.Conn) {
 	s.metrics.Accepted(l.Name)
 	go func() {
 		defer s.wg.Done()
+		deepen(0)
 		ss := c.serve(ctx)
 		cancel()
 		c = nil // with it its configuration, and the table of that

@@ -90,10 +90,11 @@ func (s *session) stepUp(buf []byte) progress {
 	}
 	s.clientGone.Store(true)
 	s.because("client closed")
-	if errors.Is(s.up.err, io.EOF) || errors.Is(s.up.err, io.ErrUnexpectedEOF) {
-		closeWrite(s.backend) // it may still have something to say
-	} else {
+	switch {
+	case !errors.Is(s.up.err, io.EOF) && !errors.Is(s.up.err, io.ErrUnexpectedEOF):
 		s.close()
+	case !s.backendGone.Load(): // else closing is all there is left
+		closeWrite(s.backend) // it may still have something to say
 	}
 	return over
 }
