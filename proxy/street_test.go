@@ -25,12 +25,12 @@ import (
 const patience = time.Minute
 
 // street is a server on loopback, with TLS and without, and two backends, with TLS
-// and without: what is here is real sockets, so that sessions are parked.
+// and without: what is here is real sockets, so that sessions are parked. TLS records
+// come in pieces.
 type street struct {
 	server       *proxy.Server
 	clear, tls   string // addresses of the listeners
 	clientConfig *tls.Config
-	tears        bool // the records of TLS come in pieces
 
 	mu    sync.Mutex
 	plans map[string]func(net.Conn, *bufio.Reader) // what the backend does with a user, once logged in
@@ -120,7 +120,7 @@ func (st *street) accept(l net.Listener, config *tls.Config, wg *sync.WaitGroup)
 			defer nc.Close()
 			_ = nc.SetDeadline(time.Now().Add(patience))
 			if config != nil {
-				nc = tls.Server(st.tear(nc), config)
+				nc = tls.Server(torn{nc}, config)
 			}
 			in := bufio.NewReader(nc)
 			_, _ = io.WriteString(nc, "* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n")
@@ -156,7 +156,7 @@ func (st *street) login(user string, withTLS bool, act func(net.Conn, *bufio.Rea
 	}
 	_ = nc.SetDeadline(time.Now().Add(patience))
 	if withTLS {
-		nc = tls.Client(st.tear(nc), st.clientConfig)
+		nc = tls.Client(torn{nc}, st.clientConfig)
 	}
 	in := bufio.NewReader(nc)
 	_, err = in.ReadString('\n')
@@ -180,13 +180,6 @@ func (st *street) login(user string, withTLS bool, act func(net.Conn, *bufio.Rea
 // torn is a connection that sends a part of what is written in pieces, which end
 // wherever it happens.
 type torn struct{ net.Conn }
-
-func (st *street) tear(nc net.Conn) net.Conn {
-	if st.tears {
-		return torn{nc}
-	}
-	return nc
-}
 
 // Write implements [net.Conn].
 func (c torn) Write(p []byte) (n int, err error) {

@@ -23,7 +23,6 @@ func TestStress(t *testing.T) {
 	descriptors, goroutines := openDescriptors(t), runtime.NumGoroutine()
 	t.Run("sessions", func(t *testing.T) {
 		st := newStreet(t)
-		st.tears = true
 		var count, octets, number atomic.Int64
 		var wg sync.WaitGroup
 		until := time.Now().Add(*stressFor)
