@@ -190,7 +190,7 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (bc *b
 			}
 			at, fail := c.loginAt(ctx, a, b)
 			if fail == nil {
-				f := c.facts(a, name)
+				f := c.facts(a, at)
 				at.entering = c.srv.enter(f.info())
 				if lease.Commit(name) {
 					return at, nil

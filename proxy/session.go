@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
@@ -34,7 +35,6 @@ type session struct {
 	client  net.Conn
 	backend net.Conn
 	facts   facts
-	master  string        // the master user who logged in
 	lease   *route.Lease  // the user's place at the backend
 	place   *place        // what it takes up of the limits
 	trace   *sessionTrace // nil: nobody watches
@@ -45,16 +45,12 @@ type session struct {
 	head, tail *[]byte
 
 	// Owned by the way from the client to the backend.
-	up              way
-	watched         *commandWatch // nil: no command matters
-	unauthenticates bool          // the backend offers UNAUTHENTICATE
+	up      way
+	watched *commandWatch // nil: no command matters
 
 	// Owned by the way from the backend to the client.
 	down      way
 	responses *responses // nil: at a boundary
-	bye       bool       // the backend said BYE
-	told      bool       // the client was told that the backend is lost
-	waits     bool       // the wait for a boundary has begun
 
 	parking // where the session is while nobody serves it
 
@@ -66,6 +62,11 @@ type session struct {
 	served                  atomic.Bool // from here on end and abort have somebody to tell
 	aborted                 atomic.Bool // by abort
 
+	// Owned by the way from the backend to the client, and here where there is room.
+	bye   bool // the backend said BYE
+	told  bool // the client was told that the backend is lost
+	waits bool // the wait for a boundary has begun
+
 	mu     sync.Mutex
 	reason string // the first thing that ended the session
 }
@@ -73,18 +74,16 @@ type session struct {
 // splice turns the connection into a session: the client gets the answer to its
 // login, and from there on every byte is passed on as it is.
 func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
+	f := c.facts(a, b)
 	ss := &session{
 		srv: c.srv, client: c.nc, backend: b.nc, lease: b.lease, place: c.place,
-		facts:  c.facts(a, b.b.Name),
-		master: a.master(),
-		head:   new(c.loginAnswer(a, b)),
-
-		unauthenticates: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
+		facts: f,
+		head:  new(c.loginAnswer(a, b)),
 	}
 	if tail := c.in.Take(); tail != nil {
 		ss.tail = &tail
 	}
-	if ss.unauthenticates || imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE") {
+	if f.how.Value().unauthenticates || imap.HasCapability(b.loginCaps, "COMPRESS=DEFLATE") {
 		ss.watched = new(commandWatch)
 	}
 	ss.prepare(c.raw, b.raw)
@@ -101,10 +100,13 @@ func (c *conn) splice(a *attempt, b *backendConn) (*session, error) {
 }
 
 // facts are those of the session that a login is about to become.
-func (c *conn) facts(a *attempt, backend string) facts {
+func (c *conn) facts(a *attempt, b *backendConn) facts {
 	return facts{
-		id: c.client.session, user: a.route.key, backend: backend, listener: c.l.Name, mechanism: a.mechanism,
-		tls: c.client.tls.version, remote: c.client.remote, since: time.Now(),
+		id: c.client.session, user: a.route.key, remote: c.client.remote, since: time.Now(),
+		how: unique.Make(circumstances{
+			backend: b.b.Name, listener: c.l.Name, mechanism: a.mechanism, tls: c.client.tls.version, master: a.master(),
+			unauthenticates: imap.HasCapability(b.loginCaps, "UNAUTHENTICATE"),
+		}),
 	}
 }
 
@@ -134,7 +136,7 @@ func (c *conn) loginAnswer(a *attempt, b *backendConn) []byte {
 // run passes everything on until the session ends. Where sessions can be parked, it
 // returns when this one is: its loop goes on, and calls finished.
 func (s *session) run() {
-	s.srv.metrics.SessionStarted(s.facts.backend)
+	s.srv.metrics.SessionStarted(s.facts.how.Value().backend)
 	if s.park() {
 		return
 	}
@@ -169,7 +171,7 @@ func (s *session) finished() {
 	defer s.srv.removeSession(s)
 	s.close()
 	in, out := s.fromClient.Load(), s.fromBackend.Load()
-	s.srv.metrics.SessionEnded(s.facts.backend, in, out)
+	s.srv.metrics.SessionEnded(s.facts.how.Value().backend, in, out)
 	s.srv.log.Info("session ended", append(s.fields(),
 		zap.String("reason", s.because("")), zap.Duration("duration", time.Since(s.facts.since)),
 		zap.Int64("bytes_from_client", in), zap.Int64("bytes_from_backend", out))...)
@@ -177,8 +179,8 @@ func (s *session) finished() {
 
 // fields are the log fields of every line about the session.
 func (s *session) fields() []zap.Field {
-	f := &s.facts
-	return loginFields(clientFields(f.id, f.listener, f.remote, f.tls), f.mechanism, f.user, s.master, f.backend)
+	f, how := &s.facts, s.facts.how.Value()
+	return loginFields(clientFields(f.id, how.listener, f.remote, how.tls), how.mechanism, f.user, how.master, how.backend)
 }
 
 // recovered ends the session alone when one of its directions panics.

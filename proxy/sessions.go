@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 )
 
 // SessionInfo is one spliced session as an operator sees it.
@@ -28,15 +29,24 @@ type SessionInfo struct {
 
 // facts are what never changes about a session.
 type facts struct {
-	id, user, backend, listener, mechanism, tls string
-	remote                                      netip.AddrPort
-	since                                       time.Time
+	id, user string
+	how      unique.Handle[circumstances]
+	remote   netip.AddrPort
+	since    time.Time
+}
+
+// circumstances are those facts that many sessions have in common, and share.
+type circumstances struct {
+	backend, listener, mechanism, tls string
+	master                            string // the master user who logged in
+	unauthenticates                   bool   // the backend offers UNAUTHENTICATE
 }
 
 func (f *facts) info() SessionInfo {
+	how := f.how.Value()
 	return SessionInfo{
-		ID: f.id, User: f.user, Backend: f.backend, Listener: f.listener, Mechanism: f.mechanism,
-		TLS: f.tls, Remote: f.remote, Since: f.since,
+		ID: f.id, User: f.user, Backend: how.backend, Listener: how.listener, Mechanism: how.mechanism,
+		TLS: how.tls, Remote: f.remote, Since: f.since,
 	}
 }
 

@@ -5,17 +5,17 @@ import "bytes"
 // watch looks at what the client sends for the two commands that matter to the
 // proxy. It returns false when p must not reach the backend.
 func (s *session) watch(p []byte) bool {
-	ok := true
+	ok, unauthenticates := true, s.facts.how.Value().unauthenticates
 	s.watched.advance(p, func(command string) {
 		switch command {
 		case "COMPRESS DEFLATE":
 			s.opaque.Store(true)
-			if !s.unauthenticates {
+			if !unauthenticates {
 				return
 			}
 			ok = false // UNAUTHENTICATE could not be seen in a compressed stream
 		case "UNAUTHENTICATE":
-			ok = ok && !s.unauthenticates
+			ok = ok && !unauthenticates
 		}
 	})
 	return ok
