@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,7 +83,7 @@ func newConn(s *Server, l *Listener, nc net.Conn, cancel context.CancelFunc) *co
 		srv: s, cfg: cfg, l: l, cancel: cancel, started: time.Now(),
 		log: s.log, nc: nc, raw: nc, state: "accept",
 		origin: clientInfo{
-			session: rand.Text()[:16],
+			session: strings.Clone(rand.Text()[:16]), // without the rest, for as long as the session
 			remote:  addrPort(nc.RemoteAddr()),
 			local:   addrPort(nc.LocalAddr()),
 			ttl:     firstTTL + 1,

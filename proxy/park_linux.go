@@ -65,6 +65,9 @@ func (s *session) park() bool {
 		return false
 	}
 	s.loop = l
+	if tc, ok := s.client.(*tls.Conn); ok {
+		memoryOf(tc).forget()
+	}
 	if backend.detach() == nil {
 		s.firstWords()
 	} else {

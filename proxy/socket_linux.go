@@ -19,7 +19,6 @@ type socket struct {
 	tcp *net.TCPConn // nil once detached
 
 	fd       int32
-	detached bool
 	closed   bool
 	readable bool // there may be something to read
 	hangUp   bool // the other end has shut down: a short read says nothing
@@ -32,6 +31,8 @@ type socket struct {
 
 	limits *limits // nil: there are none, as for nearly all sockets
 }
+
+func (k *socket) detached() bool { return k.tcp == nil }
 
 // limits are the deadlines of a detached socket. The zero time is none.
 type limits struct{ read, write time.Time }
@@ -78,14 +79,14 @@ func (k *socket) detach() error {
 		return os.NewSyscallError("fcntl", err)
 	}
 	_ = k.tcp.Close()
-	*k = socket{fd: int32(fd), detached: true, readable: true}
+	*k = socket{fd: int32(fd), readable: true}
 	return nil
 }
 
 // Read implements [net.Conn].
 func (k *socket) Read(p []byte) (int, error) {
 	switch {
-	case !k.detached:
+	case !k.detached():
 		return k.tcp.Read(p)
 	case k.closed:
 		return 0, net.ErrClosed
@@ -121,7 +122,7 @@ func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 // Write implements [net.Conn]. Once detached it always takes all of p.
 func (k *socket) Write(p []byte) (int, error) {
 	switch {
-	case !k.detached:
+	case !k.detached():
 		return k.tcp.Write(p)
 	case k.closed:
 		return 0, net.ErrClosed
@@ -219,7 +220,7 @@ func (k *socket) expire() {
 
 // Close implements [net.Conn]. Whoever serves a detached socket calls release then.
 func (k *socket) Close() error {
-	if !k.detached {
+	if !k.detached() {
 		return k.tcp.Close()
 	}
 	k.closed, k.unsent = true, nil
@@ -228,7 +229,7 @@ func (k *socket) Close() error {
 
 // release gives the descriptor back. It is false when that was done before.
 func (k *socket) release() bool {
-	if !k.detached || k.fd < 0 {
+	if !k.detached() || k.fd < 0 {
 		return false
 	}
 	_ = unix.Close(int(k.fd))
@@ -239,7 +240,7 @@ func (k *socket) release() bool {
 // CloseWrite ends the direction to the other end.
 func (k *socket) CloseWrite() error {
 	switch {
-	case !k.detached:
+	case !k.detached():
 		return k.tcp.CloseWrite()
 	case k.closed:
 		return net.ErrClosed
@@ -257,7 +258,7 @@ func (k *socket) limit() *limits {
 
 // SetDeadline implements [net.Conn].
 func (k *socket) SetDeadline(t time.Time) error {
-	if !k.detached {
+	if !k.detached() {
 		return k.tcp.SetDeadline(t)
 	}
 	return k.SetReadDeadline(t)
@@ -265,7 +266,7 @@ func (k *socket) SetDeadline(t time.Time) error {
 
 // SetReadDeadline implements [net.Conn].
 func (k *socket) SetReadDeadline(t time.Time) error {
-	if !k.detached {
+	if !k.detached() {
 		return k.tcp.SetReadDeadline(t)
 	}
 	k.limit().read = t
@@ -275,7 +276,7 @@ func (k *socket) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline implements [net.Conn]. It does nothing once detached: no write
 // blocks, and what crypto/tls sets around its last words would take them back.
 func (k *socket) SetWriteDeadline(t time.Time) error {
-	if !k.detached {
+	if !k.detached() {
 		return k.tcp.SetWriteDeadline(t)
 	}
 	return nil
@@ -283,7 +284,7 @@ func (k *socket) SetWriteDeadline(t time.Time) error {
 
 // LocalAddr implements [net.Conn]; nobody asks a detached socket.
 func (k *socket) LocalAddr() net.Addr {
-	if k.detached {
+	if k.detached() {
 		return nil
 	}
 	return k.tcp.LocalAddr()
@@ -291,7 +292,7 @@ func (k *socket) LocalAddr() net.Addr {
 
 // RemoteAddr implements [net.Conn]; nobody asks a detached socket.
 func (k *socket) RemoteAddr() net.Addr {
-	if k.detached {
+	if k.detached() {
 		return nil
 	}
 	return k.tcp.RemoteAddr()
@@ -299,7 +300,7 @@ func (k *socket) RemoteAddr() net.Addr {
 
 // SyscallConn implements [syscall.Conn]; nobody asks a detached socket.
 func (k *socket) SyscallConn() (syscall.RawConn, error) {
-	if k.detached {
+	if k.detached() {
 		return nil, net.ErrClosed
 	}
 	return k.tcp.SyscallConn()

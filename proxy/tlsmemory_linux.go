@@ -19,20 +19,30 @@ import (
 type tlsMemory struct {
 	rawInput *bytes.Buffer // records as they come
 	hand     *bytes.Buffer // handshake messages
+
+	// What makes keying material for others, and tickets.
+	ekm              *exporter
+	resumptionSecret *[]byte
 }
+
+type exporter = func(label string, context []byte, length int) ([]byte, error)
 
 // layout is where a tls.Conn has its buffers.
 type layout struct {
-	known          bool
-	rawInput, hand uintptr
+	known                 bool
+	rawInput, hand        uintptr
+	ekm, resumptionSecret uintptr
 }
 
 var tlsLayout = sync.OnceValue(func() (l layout) {
 	conn, buffer := reflect.TypeFor[tls.Conn](), reflect.TypeFor[bytes.Buffer]()
 	raw, ok1 := conn.FieldByName("rawInput")
 	hand, ok2 := conn.FieldByName("hand")
-	l.known = ok1 && ok2 && raw.Type == buffer && hand.Type == buffer
-	l.rawInput, l.hand = raw.Offset, hand.Offset
+	ekm, ok3 := conn.FieldByName("ekm")
+	secret, ok4 := conn.FieldByName("resumptionSecret")
+	l.known = ok1 && ok2 && raw.Type == buffer && hand.Type == buffer &&
+		ok3 && ok4 && ekm.Type == reflect.TypeFor[exporter]() && secret.Type == reflect.TypeFor[[]byte]()
+	l.rawInput, l.hand, l.ekm, l.resumptionSecret = raw.Offset, hand.Offset, ekm.Offset, secret.Offset
 	return l
 })
 
@@ -45,6 +55,9 @@ func memoryOf(tc *tls.Conn) tlsMemory {
 	return tlsMemory{
 		rawInput: (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(tc), l.rawInput)), //nolint:gosec // of that type, see tlsLayout
 		hand:     (*bytes.Buffer)(unsafe.Add(unsafe.Pointer(tc), l.hand)),     //nolint:gosec // of that type, see tlsLayout
+
+		ekm:              (*exporter)(unsafe.Add(unsafe.Pointer(tc), l.ekm)),            //nolint:gosec // likewise
+		resumptionSecret: (*[]byte)(unsafe.Add(unsafe.Pointer(tc), l.resumptionSecret)), //nolint:gosec // likewise
 	}
 }
 
@@ -52,6 +65,14 @@ func memoryOf(tc *tls.Conn) tlsMemory {
 func (m tlsMemory) lend(buf []byte) {
 	if m.rawInput != nil {
 		*m.rawInput = *bytes.NewBuffer(append(buf[:0], m.rawInput.Bytes()...))
+	}
+}
+
+// forget drops what a server's connection needs for nothing but what nobody asks for
+// after the handshake: exported keying material, and the secret that tickets are made of.
+func (m tlsMemory) forget() {
+	if m.ekm != nil {
+		*m.ekm, *m.resumptionSecret = nil, nil
 	}
 }
 

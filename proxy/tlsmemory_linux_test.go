@@ -44,6 +44,9 @@ func TestMemoryOfSilentTLSConnections(t *testing.T) {
 	if memory.rawInput == nil {
 		t.Fatal("crypto/tls is not as expected: its buffers are not given back")
 	}
+	if memory.forget(); *memory.ekm != nil || *memory.resumptionSecret != nil {
+		t.Error("secrets that nobody needs any more stay")
+	}
 	sent := bytes.Repeat([]byte("0123456789abcdef"), 4<<10)
 	go func() { _, _ = client.Write(sent) }()
 	lent, got := make([]byte, maxRead), make([]byte, 0, len(sent))

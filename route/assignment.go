@@ -19,13 +19,13 @@ func (s *State) addSession(key []byte, backend string) bool {
 	if err != nil {
 		return false
 	}
-	row := &assignment{key: key, backend: backend, sessions: 1, since: s.now()}
+	row := &assignment{key: key, backend: backend, sessions: 1}
 	carried := s.load[backend]
 	if old != nil {
 		row.key = old.key // that which the tree has
 	}
 	if old != nil && old.sessions > 0 {
-		row.sessions, row.since = old.sessions+1, old.since
+		row.sessions = old.sessions + 1
 	} else {
 		carried.users++
 	}

@@ -99,7 +99,7 @@ func (s *State) addAffinity(key []byte, backend string, left time.Duration) {
 	if old, err := liveRow[assignment](txn, tableAssignments, key); err != nil || old != nil || left <= 0 {
 		return
 	}
-	row := &assignment{key: key, backend: backend, since: s.now(), until: s.now() + left}
+	row := &assignment{key: key, backend: backend, until: s.now() + left}
 	// Next to expire first: HandOver returns them in that order, so that the place
 	// is at the end, or close to it.
 	before := s.affinity.Back()

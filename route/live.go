@@ -74,7 +74,6 @@ type assignment struct {
 	key      []byte
 	backend  string
 	sessions int
-	since    time.Duration // when the first of the sessions began
 	until    time.Duration // without sessions: end of the affinity
 	place    *list.Element // without sessions: in State.affinity, guarded by its mu
 }
