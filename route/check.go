@@ -115,7 +115,7 @@ func (def *Definition) check(bad *TableError) *definition {
 		row := &backendRow{Backend: b, key: []byte(b.Name), self: []string{b.Name}, at: len(d.backends)}
 		backends[b.Name] = row
 		d.backends = append(d.backends, row)
-		d.targets[b.Name] = &target{name: b.Name}
+		d.targets[b.Name] = &target{name: b.Name, at: uint32(len(d.known))} //nolint:gosec // backends are few
 		d.known = append(d.known, b.Name)
 	}
 	names := slices.Clone(d.known)
@@ -149,7 +149,7 @@ func (def *Definition) check(bad *TableError) *definition {
 			}
 		}
 		d.pools = append(d.pools, row)
-		d.targets[p.Name] = &target{name: p.Name, pool: true}
+		d.targets[p.Name] = &target{name: p.Name, pool: true, at: uint32(len(d.known))} //nolint:gosec // pools are few
 		d.known = append(d.known, p.Name)
 	}
 	if def.Default != "" {

@@ -1,7 +1,6 @@
 package route
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -52,25 +51,10 @@ func (t *Table) Diff(next *Table, limit int) (Diff, error) {
 		before: &homes{gen: before, txn: before.db.Txn(false), pools: make(map[string]*homesOfPool)},
 		after:  &homes{gen: after, txn: after.db.Txn(false), pools: make(map[string]*homesOfPool)},
 	}
-	for _, table := range []struct{ name, prefix string }{{tableUsers, ""}, {tableDomains, "@"}, {tableDefault, ""}} {
-		err := walkBoth(d.before.txn, d.after.txn, table.name, func(a, b *targetRow) error {
-			key := cmp.Or(b, a).name(table.name)
-			d.row(table.prefix+key, a, b)
-			if table.name != tableUsers {
-				return nil
-			}
-			moved, err := d.moves(key, a, b)
-			if moved {
-				d.diff.Users++
-			}
-			return err
-		})
-		if err != nil {
+	for _, part := range []func() error{d.users, d.domains, d.fallback, func() error { return d.sessions(t.state) }} {
+		if err := part(); err != nil {
 			return Diff{}, fmt.Errorf("compare tables: %w", err)
 		}
-	}
-	if err := d.sessions(t.state); err != nil {
-		return Diff{}, fmt.Errorf("compare tables: %w", err)
 	}
 	d.cut()
 	return d.diff, nil
@@ -81,6 +65,40 @@ type differ struct {
 	before, after *homes
 	limit         int
 	diff          Diff
+}
+
+// users compares the rows of users.
+func (d *differ) users() error {
+	return walkBoth(d.before.txn, d.after.txn, tableUsers, func(a, b *targetRow) error {
+		key := cmp.Or(b, a).key
+		d.row(key, a, b)
+		moved, err := d.moves(key, a, b)
+		if moved {
+			d.diff.Users++
+		}
+		return err
+	})
+}
+
+// domains compares the rows of domains.
+func (d *differ) domains() error {
+	return walkBoth(d.before.txn, d.after.txn, tableDomains, func(a, b *targetRow) error {
+		d.row("@"+cmp.Or(b, a).key, a, b)
+		return nil
+	})
+}
+
+// fallback compares the defaults.
+func (d *differ) fallback() error {
+	a, err := first[targetRow](d.before.txn, tableDefault, defaultKey)
+	if err != nil {
+		return err
+	}
+	b, err := first[targetRow](d.after.txn, tableDefault, defaultKey)
+	if err == nil && (a != nil || b != nil) {
+		d.row(defaultKey, a, b)
+	}
+	return err
 }
 
 // row notes what becomes of a row. Either may be nil.
@@ -136,12 +154,12 @@ func (d *differ) sessions(s *State) error {
 			return
 		}
 		key := userOf(r.key)
-		a, err := first[targetRow](d.before.txn, tableUsers, key)
+		a, err := d.before.row(key)
 		if err != nil {
 			failed = err
 			return
 		}
-		b, err := first[targetRow](d.after.txn, tableUsers, key)
+		b, err := d.after.row(key)
 		if err != nil {
 			failed = err
 			return
@@ -175,18 +193,27 @@ type homesOfPool struct {
 	at      []int32 // from 1; 0 is not known yet
 }
 
+// row returns a user's own row, nil if there is none.
+func (h *homes) row(key string) (*targetRow, error) {
+	row, found, err := h.gen.find(h.txn, tableUsers, key)
+	if !found {
+		return nil, err
+	}
+	return &row, nil
+}
+
 // of returns a user's backend, "" when nobody knows the user. row is the user's
 // own, or nil.
 func (h *homes) of(key string, row *targetRow) (string, error) {
 	if row == nil {
-		var err error
-		row, _, err = h.gen.decide(h.txn, key)
+		found, _, err := h.gen.decide(h.txn, key)
 		if errors.Is(err, ErrUnknownUser) {
 			return "", nil
 		}
 		if err != nil {
 			return "", err
 		}
+		row = &found
 	}
 	if !row.target.pool {
 		return row.target.name, nil
@@ -209,18 +236,18 @@ func (h *homes) of(key string, row *targetRow) (string, error) {
 	return pool.members[*at-1].name, nil
 }
 
-// walkBoth calls f with the rows of one table of two generations, key by key.
-// Where a generation lacks a key its row is nil.
+// walkBoth calls f with the rows of users or domains of two generations, key by key.
+// Where a generation lacks a key its row is nil. Rows last as long as the call.
 func walkBoth(before, after *memdb.Txn, table string, f func(a, b *targetRow) error) error {
-	oldRows, err := before.Get(table, indexID)
+	oldRows, err := rowsOf(before, table)
 	if err != nil {
 		return err
 	}
-	newRows, err := after.Get(table, indexID)
+	newRows, err := rowsOf(after, table)
 	if err != nil {
 		return err
 	}
-	a, b := nextRow(oldRows), nextRow(newRows)
+	a, b := oldRows.next(), newRows.next()
 	for a != nil || b != nil {
 		var order int
 		switch {
@@ -229,28 +256,22 @@ func walkBoth(before, after *memdb.Txn, table string, f func(a, b *targetRow) er
 		case b == nil:
 			order = -1
 		default:
-			order = bytes.Compare(a.key, b.key)
+			order = a.compare(b)
 		}
 		switch {
 		case order < 0:
 			err = f(a, nil)
-			a = nextRow(oldRows)
+			a = oldRows.next()
 		case order > 0:
 			err = f(nil, b)
-			b = nextRow(newRows)
+			b = newRows.next()
 		default:
 			err = f(a, b)
-			a, b = nextRow(oldRows), nextRow(newRows)
+			a, b = oldRows.next(), newRows.next()
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// nextRow returns the next row, nil behind the last.
-func nextRow(rows memdb.ResultIterator) *targetRow {
-	row, _ := rows.Next().(*targetRow) // nil behind the last
-	return row
 }

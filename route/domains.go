@@ -7,6 +7,6 @@ func (t *Table) HasDomain(domain string) bool {
 	if gen == nil || domain == "" {
 		return false
 	}
-	row, err := first[targetRow](gen.db.Txn(false), tableDomains, domain)
-	return err == nil && row != nil
+	_, found, err := gen.find(gen.db.Txn(false), tableDomains, domain)
+	return err == nil && found
 }

@@ -20,7 +20,7 @@ func (q *query) candidates() []Candidate {
 	var names []string
 	shared := false
 	switch {
-	case q.row == nil:
+	case q.row.target == nil:
 	case q.row.target.pool:
 		if pool := q.roster.pools[q.row.target.name]; pool != nil {
 			names, shared = rank(pool.members, q.slot, ""), pool.row.Shared

@@ -12,26 +12,37 @@ import (
 // contents is everything of one generation, checked, before it is inserted.
 type contents struct {
 	*definition
-	files          map[string]*string // one copy of each file's name
-	users, domains [][]targetRow      // in order of keys
-	fallbackRow    *targetRow         // nil: unknown users are refused
+	names          Names
+	rows           []Row
+	pageBits       int
+	users, domains keys
+	fallbackRow    *targetRow // nil: unknown users are refused
 	pace           *pace
 }
 
-// keyed is a row's normalised key, the key's hash, and the row's place among
-// those of the load.
-type keyed struct {
-	key  string
-	hash uint64
-	at   int
+// keys are those of one table, by page.
+type keys struct {
+	pages [][]keyed
+	n     int
+}
+
+// keyed is the hash of a row's normalised key, and the row's place among those of the
+// load. It has no pointers: there may be millions.
+type keyed struct{ hash, at uint32 }
+
+// add adds the key of a row.
+func (k *keys) add(key string, at, pageBits int) {
+	hash := pageHash(key)
+	p := &k.pages[pageOf(hash, pageBits)]
+	*p = append(*p, keyed{hash, uint32(at)}) //nolint:gosec // four thousand million rows do not fit
+	k.n++
 }
 
 // compile checks def and rows and makes the rows of a generation of them.
 func compile(def *Definition, rows []Row) (*contents, error) {
 	bad := new(TableError)
-	c := &contents{definition: def.check(bad), files: make(map[string]*string), pace: newPace(def.Gently)}
-	users := make([]keyed, 0, len(rows))
-	var domains []keyed
+	c := &contents{definition: def.check(bad), names: def.Names, rows: rows, pageBits: pageBits(len(rows)), pace: newPace(def.Gently)}
+	c.users.pages, c.domains.pages = make([][]keyed, 1<<c.pageBits), make([][]keyed, 1<<c.pageBits)
 	var fallback *Row
 	for i := range rows {
 		c.pace.step()
@@ -54,7 +65,7 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 				bad.add(Problem{Position: row.Source, Text: "key " + quote(row.Key) + " " + text, Hint: hint})
 				continue
 			}
-			domains = append(domains, keyed{domain, hashOf(domain), i})
+			c.domains.add(domain, i, c.pageBits)
 			c.checkWide(row, bad)
 		default:
 			key := def.Names.Key(row.Key)
@@ -62,7 +73,7 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 				bad.add(Problem{Position: row.Source, Text: "key " + quote(row.Key) + " " + text, Hint: hint})
 				continue
 			}
-			users = append(users, keyed{key, hashOf(key), i})
+			c.users.add(key, i, c.pageBits)
 		}
 	}
 	if fallback != nil && def.Default != "" && def.Default != fallback.Target {
@@ -72,19 +83,17 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 			Hint:     "keep one of them",
 		})
 	}
-	c.sortKeys(users, rows, bad)
-	c.sortKeys(domains, rows, bad)
+	c.sortKeys(c.users, bad)
+	c.sortKeys(c.domains, bad)
 	if err := bad.err(); err != nil {
 		return nil, err
 	}
 
-	c.users = c.makeRows(users, rows)
-	c.domains = c.makeRows(domains, rows)
 	switch {
 	case fallback != nil:
-		c.fallbackRow = c.makeRow([]byte(defaultKey), fallback)
+		c.fallbackRow = &targetRow{key: defaultKey, target: c.targets[fallback.Target], file: fallback.Source.File, line: fallback.Source.Line}
 	case c.fallback != nil:
-		c.fallbackRow = &targetRow{key: []byte(defaultKey), target: c.fallback, file: c.file("")}
+		c.fallbackRow = &targetRow{key: defaultKey, target: c.fallback}
 	}
 	return c, nil
 }
@@ -120,30 +129,36 @@ func (c *contents) checkWide(row *Row, bad *TableError) {
 	}
 }
 
-// sortKeys brings keys into the order of the index, equal ones as they came, and
-// adds those to bad. Consecutive inserts then touch the same few nodes, of which
-// go-memdb keeps the last 8,192 and copies any other: that makes a load several
-// times faster.
-func (c *contents) sortKeys(keys []keyed, rows []Row, bad *TableError) {
-	slices.SortFunc(keys, func(a, b keyed) int {
-		c.pace.step()
-		if a.hash != b.hash {
-			return cmp.Compare(a.hash, b.hash)
+// key returns the normalised key of a row of users or domains.
+func (c *contents) key(row *Row) string {
+	if strings.HasPrefix(row.Key, "@") {
+		return lower(row.Key[1:])
+	}
+	return c.names.Key(row.Key)
+}
+
+// sortKeys brings the keys of each page into their order, equal ones as they came, and
+// adds those to bad.
+func (c *contents) sortKeys(k keys, bad *TableError) {
+	for _, page := range k.pages {
+		slices.SortFunc(page, func(a, b keyed) int {
+			if a.hash != b.hash {
+				return cmp.Compare(a.hash, b.hash)
+			}
+			return cmp.Or(strings.Compare(c.key(&c.rows[a.at]), c.key(&c.rows[b.at])), cmp.Compare(a.at, b.at))
+		})
+		first := 0
+		for i := range page {
+			c.pace.step()
+			row, before := &c.rows[page[i].at], &c.rows[page[first].at]
+			switch {
+			case i == first:
+			case page[i].hash != page[first].hash || c.key(row) != c.key(before):
+				first = i
+			default:
+				bad.add(Problem{Position: row.Source, Text: quote(row.Key) + " " + already(row, before)})
+			}
 		}
-		if d := strings.Compare(a.key, b.key); d != 0 {
-			return d
-		}
-		return a.at - b.at
-	})
-	first := 0
-	for i := 1; i < len(keys); i++ {
-		c.pace.step()
-		if keys[i].key != keys[first].key {
-			first = i
-			continue
-		}
-		row := &rows[keys[i].at]
-		bad.add(Problem{Position: row.Source, Text: quote(row.Key) + " " + already(row, &rows[keys[first].at])})
 	}
 }
 
@@ -161,51 +176,6 @@ func already(row, first *Row) string {
 	return text
 }
 
-// rowsTogether is how many rows are allocated at a time. One piece of a million would
-// make the load pay at once for what it does to the garbage collector, in a stretch of
-// work that does not rest.
-const rowsTogether = 1024
-
-// makeRows makes the rows of one table, with the keys of some in one block of memory.
-func (c *contents) makeRows(keys []keyed, rows []Row) [][]targetRow {
-	var all [][]targetRow
-	for part := range slices.Chunk(keys, rowsTogether) {
-		size := 0
-		for i := range part {
-			size += hashLen + len(part[i].key)
-		}
-		block := make([]byte, 0, size)
-		made := make([]targetRow, len(part))
-		for i, k := range part {
-			c.pace.step()
-			start := len(block)
-			block = appendHashed(block, k.hash, k.key)
-			made[i] = *c.makeRow(block[start:len(block):len(block)], &rows[k.at])
-		}
-		all = append(all, made)
-	}
-	return all
-}
-
-func (c *contents) makeRow(key []byte, row *Row) *targetRow {
-	return &targetRow{
-		key:    key,
-		target: c.targets[row.Target],
-		login:  row.Login,
-		file:   c.file(row.Source.File),
-		line:   row.Source.Line,
-	}
-}
-
-// file returns the one copy of a file's name.
-func (c *contents) file(name string) *string {
-	if known := c.files[name]; known != nil {
-		return known
-	}
-	c.files[name] = new(name)
-	return c.files[name]
-}
-
 // insert fills an empty database in one write transaction.
 func (c *contents) insert(db *memdb.MemDB) error {
 	txn := db.Txn(true)
@@ -220,11 +190,22 @@ func (c *contents) insert(db *memdb.MemDB) error {
 			return fmt.Errorf("insert pool %s: %w", quote(p.Name), err)
 		}
 	}
-	if err := insertRows(txn, tableUsers, c.users, c.pace); err != nil {
-		return err
+	of := &legend{}
+	for _, name := range c.known {
+		of.targets = append(of.targets, c.targets[name])
 	}
-	if err := insertRows(txn, tableDomains, c.domains, c.pace); err != nil {
-		return err
+	for _, table := range []struct {
+		name string
+		keys keys
+	}{{tableUsers, c.users}, {tableDomains, c.domains}} {
+		for number, keys := range table.keys.pages {
+			if len(keys) == 0 {
+				continue
+			}
+			if err := txn.Insert(table.name, c.makePage(number, keys, of)); err != nil {
+				return fmt.Errorf("insert page %d into %s: %w", number, table.name, err)
+			}
+		}
 	}
 	if c.fallbackRow != nil {
 		if err := txn.Insert(tableDefault, c.fallbackRow); err != nil {
@@ -235,23 +216,31 @@ func (c *contents) insert(db *memdb.MemDB) error {
 	return nil
 }
 
-func insertRows(txn *memdb.Txn, table string, parts [][]targetRow, pace *pace) error {
-	for _, rows := range parts {
-		for i := range rows {
-			pace.step()
-			if err := txn.Insert(table, &rows[i]); err != nil {
-				return fmt.Errorf("insert %s into %s: %w", quote(string(rows[i].key)), table, err)
-			}
+// makePage makes the page of the rows with some keys.
+func (c *contents) makePage(number int, keys []keyed, of *legend) *page {
+	places := make([]place, len(keys))
+	var text []byte
+	for i, k := range keys {
+		c.pace.step()
+		row := &c.rows[k.at]
+		key := c.key(row)
+		//nolint:gosec // rows are checked, and few on a page
+		places[i] = place{
+			hash: k.hash, text: uint32(len(text)), line: uint32(row.Source.Line),
+			target: c.targets[row.Target].at, file: of.file(row.Source.File),
+			key: uint8(len(key)), login: uint8(len(row.Login)),
 		}
+		text = append(append(text, key...), row.Login...)
 	}
-	return nil
+	return &page{key: pageKey(uint32(number)), of: of, places: places, text: string(text)} //nolint:gosec // see pageBits
 }
 
-// count returns how many rows there are.
-func count(parts [][]targetRow) int {
-	n := 0
-	for _, rows := range parts {
-		n += len(rows)
+// file returns the index of a file's name.
+func (l *legend) file(name string) uint32 {
+	i := slices.Index(l.files, name)
+	if i < 0 {
+		i = len(l.files)
+		l.files = append(l.files, name)
 	}
-	return n
+	return uint32(i) //nolint:gosec // files are few
 }

@@ -29,7 +29,7 @@ func (t *Table) Lookup(key string) (Placement, error) {
 type query struct {
 	gen    *generation
 	roster *roster
-	row    *targetRow // nil: nobody knows the user, who is pinned
+	row    targetRow // without a target: nobody knows the user, who is pinned
 	live   live
 	now    time.Duration
 	key    []byte // of the user's rows in the live state
@@ -75,28 +75,31 @@ func (t *Table) ask(key string) (query, error) {
 
 // decide takes the steps of a lookup that are about rows, in the order of the
 // Reason constants, until one finds a row.
-func (gen *generation) decide(txn *memdb.Txn, key string) (*targetRow, Reason, error) {
+func (gen *generation) decide(txn *memdb.Txn, key string) (targetRow, Reason, error) {
 	local, domain, hasDomain := cutLast(key)
 	if local == "" {
-		return nil, "", ErrUnknownUser // not even the default covers nobody
+		return targetRow{}, "", ErrUnknownUser // not even the default covers nobody
 	}
-	row, err := first[targetRow](txn, tableUsers, key)
-	if row != nil || err != nil {
+	row, found, err := gen.find(txn, tableUsers, key)
+	if found || err != nil {
 		return row, ReasonUser, err
 	}
 	if hasDomain && gen.stats.Domains > 0 {
 		for d, more := domain, true; more; _, d, more = strings.Cut(d, ".") {
-			row, err := first[targetRow](txn, tableDomains, d)
-			if row != nil || err != nil {
+			row, found, err := gen.find(txn, tableDomains, d)
+			if found || err != nil {
 				return row, ReasonDomain, err
 			}
 		}
 	}
-	row, err = first[targetRow](txn, tableDefault, defaultKey)
-	if row == nil && err == nil {
-		err = ErrUnknownUser
+	fallback, err := first[targetRow](txn, tableDefault, defaultKey)
+	switch {
+	case err != nil:
+		return targetRow{}, "", err
+	case fallback == nil:
+		return targetRow{}, "", ErrUnknownUser
 	}
-	return row, ReasonDefault, err
+	return *fallback, ReasonDefault, nil
 }
 
 // place finds the backends for the user, and leaves in the placement what it

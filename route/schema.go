@@ -1,7 +1,7 @@
 package route
 
 import (
-	"encoding/binary"
+	"cmp"
 	"fmt"
 	"strconv"
 
@@ -12,16 +12,16 @@ import (
 const (
 	tableBackends = "backends" // *backendRow
 	tablePools    = "pools"    // *poolRow
-	tableUsers    = "users"    // *targetRow, one per user
-	tableDomains  = "domains"  // *targetRow, keyed by the domain without its @
+	tableUsers    = "users"    // *page, of many users each
+	tableDomains  = "domains"  // *page, of many domains each, without their @
 	tableDefault  = "default"  // *targetRow, one at the most
 )
 
 // Indexes. Every table has one, unique and by exact key; users has no other
-// because each would cost as much memory as the first.
+// because it would take more memory than the users do.
 const (
 	// indexID serves, table by table: all backends and all pools, of which rosters
-	// are made; the pool of a target; the row of a user, the row of a domain and of
+	// are made; the pool of a target; the page of a user, the page of a domain and of
 	// each of its parents, the default. Walked in order of keys, it compares two
 	// generations.
 	indexID = "id"
@@ -34,15 +34,8 @@ const defaultKey = "*"
 type indexed interface{ indexKey() []byte }
 
 // keyIndex indexes rows by their key. It hands out the row's own bytes: the tree
-// then refers to them, and a million keys are stored once.
-type keyIndex struct {
-	// hashed says that a part of the key's hash precedes it. A radix tree of
-	// names is as deep as the names are alike, and each level is several cache
-	// misses; with a hash in front a million rows are four levels, whatever the
-	// names. The price is that rows are not in order of names, which no query
-	// needs.
-	hashed bool
-}
+// then refers to them.
+type keyIndex struct{}
 
 // FromObject returns the key of a row.
 func (keyIndex) FromObject(obj any) (bool, []byte, error) {
@@ -54,37 +47,27 @@ func (keyIndex) FromObject(obj any) (bool, []byte, error) {
 	return len(key) > 0, key, nil
 }
 
-// FromArgs returns the key of a query, which has one string.
-func (x keyIndex) FromArgs(args ...any) ([]byte, error) {
+// FromArgs returns the key of a query, which is a name or the number of a page.
+func (keyIndex) FromArgs(args ...any) ([]byte, error) {
 	if len(args) != 1 {
 		return nil, fmt.Errorf("a key is one argument, not %d", len(args))
 	}
-	key, ok := args[0].(string)
-	if !ok {
-		return nil, fmt.Errorf("a key is a string, not %T", args[0])
+	switch key := args[0].(type) {
+	case string:
+		return []byte(key), nil
+	case uint32:
+		return pageKey(key), nil
 	}
-	if x.hashed {
-		return appendHashed(make([]byte, 0, hashLen+len(key)), hashOf(key), key), nil
-	}
-	return []byte(key), nil
-}
-
-// hashLen is the number of octets of a hash that precede a key.
-const hashLen = 4
-
-func appendHashed(dst []byte, hash uint64, key string) []byte {
-	dst = binary.BigEndian.AppendUint32(dst, uint32(hash>>32))
-	return append(dst, key...)
+	return nil, fmt.Errorf("a key is a string or the number of a page, not %T", args[0])
 }
 
 func newDatabase() (*memdb.MemDB, error) {
 	schema := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema)}
 	for _, name := range []string{tableBackends, tablePools, tableUsers, tableDomains, tableDefault} {
-		index := keyIndex{hashed: name == tableUsers || name == tableDomains}
 		schema.Tables[name] = &memdb.TableSchema{
 			Name: name,
 			Indexes: map[string]*memdb.IndexSchema{
-				indexID: {Name: indexID, Unique: true, Indexer: index},
+				indexID: {Name: indexID, Unique: true, Indexer: keyIndex{}},
 			},
 		}
 	}
@@ -118,36 +101,30 @@ func (r *poolRow) indexKey() []byte { return r.key }
 type target struct {
 	name string
 	pool bool
+	at   uint32 // in the legend
 }
 
-// targetRow is a user, a domain or the default. There may be millions: key is a
-// part of one block that all keys of a generation share, and rows lie in one
-// slice, so that a row costs no allocation of its own.
+// targetRow is a user, a domain or the default.
 type targetRow struct {
-	key    []byte
+	hash   uint32 // of the key, see pageHash; 0 in the default
+	key    string
 	target *target
 	login  string
-	file   *string
+	file   string
 	line   int
 }
 
-func (r *targetRow) indexKey() []byte { return r.key }
+func (r *targetRow) indexKey() []byte { return []byte(r.key) }
 
-// name returns the key of a row of a table without what precedes it.
-func (r *targetRow) name(table string) string {
-	if table == tableDefault {
-		return string(r.key)
-	}
-	return string(r.key[hashLen:])
+// compare says which of two rows of pages comes first.
+func (r *targetRow) compare(o *targetRow) int {
+	return cmp.Or(cmp.Compare(r.hash, o.hash), cmp.Compare(r.key, o.key))
 }
 
 // source names the place of the row as people read it.
 func (r *targetRow) source() string {
-	if *r.file == "" {
-		return ""
+	if r.file == "" || r.line == 0 {
+		return r.file
 	}
-	if r.line == 0 {
-		return *r.file
-	}
-	return *r.file + ":" + strconv.Itoa(r.line)
+	return r.file + ":" + strconv.Itoa(r.line)
 }

@@ -24,6 +24,7 @@ type Table struct {
 // generation is what one load made. Lookups that began on it end on it.
 type generation struct {
 	db       *memdb.MemDB
+	pageBits int           // of a key's hash, say on which page a row is
 	affinity time.Duration // of users of shared pools
 	stats    Stats
 
@@ -114,10 +115,10 @@ func (t *Table) build(def Definition, rows []Row, force bool) (*generation, erro
 	if err := c.insert(db); err != nil {
 		return nil, err
 	}
-	next := &generation{db: db, affinity: c.affinity, stats: Stats{
-		Rows:       count(c.users) + count(c.domains),
-		Users:      count(c.users),
-		Domains:    count(c.domains),
+	next := &generation{db: db, pageBits: c.pageBits, affinity: c.affinity, stats: Stats{
+		Rows:       c.users.n + c.domains.n,
+		Users:      c.users.n,
+		Domains:    c.domains.n,
 		Backends:   len(c.backends),
 		Pools:      len(c.pools),
 		Generation: 1,
