@@ -26,6 +26,7 @@ func checkName(name string) string {
 	}
 	for _, r := range name {
 		switch {
+		case '!' <= r && r <= '~':
 		case unicode.IsSpace(r):
 			return fmt.Sprintf("has a blank (%U) inside", r)
 		case !unicode.IsGraphic(r):

@@ -15,18 +15,18 @@ func TestAGentleLoadRestsUntilItIsToHurry(t *testing.T) {
 		close(c)
 		return c
 	}
+	const rows, work = 640, 10 * time.Microsecond
 	for name, tc := range map[string]struct {
 		hurry func() <-chan struct{} // called in the bubble
 		want  time.Duration
 	}{
 		"in a hurry":           {func() <-chan struct{} { return nil }, 0},
-		"gently":               {func() <-chan struct{} { return make(chan struct{}) }, 10 * paceRest},
+		"gently":               {func() <-chan struct{} { return make(chan struct{}) }, Rest(rows * work)},
 		"gently until it ends": {hurry, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				const rows, work = 640, 10 * time.Microsecond
 				began := time.Now()
 				p := newPace(tc.hurry())
 				for range rows {
@@ -39,4 +39,22 @@ func TestAGentleLoadRestsUntilItIsToHurry(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAGentleLoadRestsLongerWhenOthersWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const work, late = time.Millisecond, 2 * time.Millisecond
+		p := newPace(make(chan struct{}))
+		p.late = late
+		for _, want := range []time.Duration{Rest(work + late), Rest(work)} {
+			time.Sleep(work)
+			began := time.Now()
+			for range 16 {
+				p.step()
+			}
+			if got := time.Since(began); got != want {
+				t.Errorf("rested for %v, want %v", got, want)
+			}
+		}
+	})
 }

@@ -93,6 +93,22 @@ type parser struct {
 	rows    []Row
 	bad     TableError
 	targets map[string]string // one copy of each target's name
+	text    *strings.Builder  // a piece of memory for keys and login names; nil at first
+}
+
+// textPiece is how much memory keys and login names are given at a time: as many
+// objects as rows would be much work for the garbage collector.
+const textPiece = 64 << 10
+
+// keep returns a copy of a word.
+func (p *parser) keep(word []byte) string {
+	if p.text == nil || p.text.Cap()-p.text.Len() < len(word) {
+		p.text = new(strings.Builder)
+		p.text.Grow(max(textPiece, len(word)))
+	}
+	start := p.text.Len()
+	p.text.Write(word)
+	return p.text.String()[start:]
 }
 
 func (p *parser) problem(column int, text, hint string) {
@@ -135,7 +151,7 @@ func (p *parser) parseLine(line []byte) {
 	if key == nil {
 		return
 	}
-	row := Row{Key: string(key), Source: Position{p.file, p.line, column(line, at)}}
+	row := Row{Key: p.keep(key), Source: Position{p.file, p.line, column(line, at)}}
 	name, at, rest := word(line, rest)
 	if name == nil {
 		p.problem(column(line, len(bytes.TrimRight(line[:at], " \t"))), "the target of "+quote(row.Key)+" is missing", rowForm)

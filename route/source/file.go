@@ -131,7 +131,7 @@ func (f *File) readOnce(ctx context.Context) (rows []route.Row, before, after si
 	in := &reader{ctx: ctx.Err, done: ctx.Done(), src: file, size: info.Size()}
 	f.mu.Lock()
 	if f.Gently || !f.read.equal(signature{}) {
-		in.rest = restBetween
+		in.gently = true
 	}
 	f.mu.Unlock()
 	rows, err = route.Parse(f.Path, in)
@@ -151,17 +151,18 @@ func (f *File) debounce() time.Duration {
 	return DefaultDebounce
 }
 
-// restBetween is how long a reading rests between two pieces of 64 KiB.
-const restBetween = time.Millisecond
+// gentlePiece is how much is read between two rests of a gentle reading.
+const gentlePiece = 16 << 10
 
 // reader remembers why reading ended, and ends it with its context.
 type reader struct {
-	ctx  func() error
-	done <-chan struct{}
-	src  io.Reader
-	size int64
-	rest time.Duration // before each piece
-	err  error
+	ctx    func() error
+	done   <-chan struct{}
+	src    io.Reader
+	size   int64
+	gently bool      // rests before each piece but the first
+	since  time.Time // when the last piece was handed out
+	err    error
 }
 
 // Size is how many octets there are in all.
@@ -171,11 +172,15 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.err = r.ctx(); r.err != nil {
 		return 0, r.err
 	}
-	if r.rest > 0 {
-		select {
-		case <-time.After(r.rest):
-		case <-r.done:
+	if r.gently {
+		p = p[:min(len(p), gentlePiece)]
+		if !r.since.IsZero() {
+			select {
+			case <-time.After(route.Rest(time.Since(r.since))):
+			case <-r.done:
+			}
 		}
+		defer func() { r.since = time.Now() }()
 	}
 	n, err := r.src.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
