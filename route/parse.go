@@ -93,11 +93,11 @@ type parser struct {
 	rows    []Row
 	bad     TableError
 	targets map[string]string // one copy of each target's name
-	text    *strings.Builder  // a piece of memory for keys and login names; nil at first
+	text    *strings.Builder  // a piece of memory for keys; nil at first
 }
 
-// textPiece is how much memory keys and login names are given at a time: as many
-// objects as rows would be much work for the garbage collector.
+// textPiece is how much memory keys are given at a time: as many objects as rows would
+// be much work for the garbage collector.
 const textPiece = 64 << 10
 
 // keep returns a copy of a word.
