@@ -52,7 +52,7 @@ type Definition struct {
 	MaxShrink int
 
 	// Gently, unless nil, makes a load rest most of the time until it is closed, so
-	// that logins do not wait for the load: it takes four times as long.
+	// that logins do not wait for the load: it takes eight times as long, or more.
 	Gently <-chan struct{}
 }
 
