@@ -30,7 +30,7 @@ while a loop reads it; a silent connection has none.
 	file           what it holds
 	config.go      Config, Backend, Listener: what a server is told
 	server.go      accept loops, the registry of connections and sessions; shutdown.go: their end
-	conn.go        one client connection: run, replies, deadline, last words
+	conn.go        one client connection: run, replies, deadline, last words; stack.go: room for its handshake
 	proxyproto.go  PROXY headers, in and out
 	tls.go         the client's TLS, challenges of CAs; tuning of sockets
 	handshake.go   whose TLS handshake is computed when many wait

@@ -43,13 +43,6 @@ const (
 	deadAfter     = 30 * time.Second // a backend is down before its sessions are ended
 )
 
-const (
-	unchanged verdict = iota
-	nowUp
-	nowDown
-	suspicious // it should be down, but most of its pool looks that way
-)
-
 // checkFor returns how b is watched, with defaults filled in.
 func (cfg *Config) checkFor(name string) Check {
 	ck, ok := cfg.Checks[name]

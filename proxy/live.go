@@ -87,6 +87,13 @@ func (l *liveBackends) known() (heard [][]string, all bool) {
 // verdict is what one look, or one client's failure, leads to.
 type verdict int
 
+const (
+	unchanged verdict = iota
+	nowUp
+	nowDown
+	suspicious // it should be down, but most of its pool looks that way
+)
+
 // looked counts one look at b.
 func (l *liveBackends) looked(b *Backend, ck Check, ok bool, now time.Time, pools map[string][]string) verdict {
 	l.mu.Lock()

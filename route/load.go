@@ -17,7 +17,7 @@ type contents struct {
 	pageBits       int
 	users, domains keys
 	fallbackRow    *targetRow // nil: unknown users are refused
-	pace           *pace
+	pace           *Pace
 }
 
 // keys are those of one table, by page.
@@ -41,7 +41,7 @@ func (k *keys) add(key string, at, pageBits int) {
 // compile checks def and rows and makes the rows of a generation of them.
 func compile(def *Definition, rows []Row) (*contents, error) {
 	bad := new(TableError)
-	c := &contents{definition: def.check(bad), names: def.Names, rows: rows, pageBits: pageBits(len(rows)), pace: newPace(def.Gently)}
+	c := &contents{definition: def.check(bad), names: def.Names, rows: rows, pageBits: pageBits(len(rows)), pace: NewPace(def.Gently)}
 	c.users.pages, c.domains.pages = make([][]keyed, 1<<c.pageBits), make([][]keyed, 1<<c.pageBits)
 	var fallback *Row
 	for i := range rows {

@@ -14,38 +14,43 @@ const (
 	longestRest = 50 * time.Millisecond
 )
 
-// Rest returns how long one who works gently rests after so much work.
-func Rest(worked time.Duration) time.Duration { return min(restShare*worked, longestRest) }
-
-// pace makes a load give way to logins. A nil pace never rests.
-type pace struct {
+// A Pace makes one who reads or loads a table give way to logins. A nil Pace never rests.
+type Pace struct {
 	hurry <-chan struct{} // ends the resting
 	late  time.Duration   // how much longer the last rest was: others had to wait, too
 	count int
 	since time.Time // the last rest
 }
 
-// newPace returns the pace of a load.
-func newPace(hurry <-chan struct{}) *pace {
+// NewPace returns the pace of work that begins now. It rests no more once hurry is
+// closed; with none there is nothing to wait for, and the Pace is nil.
+func NewPace(hurry <-chan struct{}) *Pace {
 	if hurry == nil {
 		return nil
 	}
-	return &pace{hurry: hurry, since: time.Now()}
+	return &Pace{hurry: hurry, since: time.Now()}
 }
 
 // step is called once for each row, or as much work.
-func (p *pace) step() {
+func (p *Pace) step() {
 	if p == nil {
 		return
 	}
-	if p.count++; p.count%16 != 0 {
+	if p.count++; p.count%16 == 0 {
+		p.Rest()
+	}
+}
+
+// Rest rests if there has been enough work since the last time.
+func (p *Pace) Rest() {
+	if p == nil {
 		return
 	}
 	worked := time.Since(p.since)
 	if worked < paceWork {
 		return
 	}
-	rest := Rest(worked + p.late)
+	rest := restAfter(worked + p.late)
 	began := time.Now()
 	select {
 	case <-time.After(rest):
@@ -54,3 +59,5 @@ func (p *pace) step() {
 	p.since = time.Now()
 	p.late = max(0, p.since.Sub(began)-rest)
 }
+
+func restAfter(worked time.Duration) time.Duration { return min(restShare*worked, longestRest) }

@@ -21,14 +21,14 @@ func TestAGentleLoadRestsUntilItIsToHurry(t *testing.T) {
 		want  time.Duration
 	}{
 		"in a hurry":           {func() <-chan struct{} { return nil }, 0},
-		"gently":               {func() <-chan struct{} { return make(chan struct{}) }, Rest(rows * work)},
+		"gently":               {func() <-chan struct{} { return make(chan struct{}) }, restAfter(rows * work)},
 		"gently until it ends": {hurry, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				began := time.Now()
-				p := newPace(tc.hurry())
+				p := NewPace(tc.hurry())
 				for range rows {
 					<-time.After(work)
 					p.step()
@@ -44,10 +44,10 @@ func TestAGentleLoadRestsUntilItIsToHurry(t *testing.T) {
 func TestAGentleLoadRestsLongerWhenOthersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const work, late = time.Millisecond, 2 * time.Millisecond
-		p := newPace(make(chan struct{}))
+		p := NewPace(make(chan struct{}))
 		p.late = late
-		for _, want := range []time.Duration{Rest(work + late), Rest(work)} {
-			time.Sleep(work)
+		for _, want := range []time.Duration{restAfter(work + late), restAfter(work)} {
+			<-time.After(work)
 			began := time.Now()
 			for range 16 {
 				p.step()

@@ -22,7 +22,7 @@ func (e *ShrinkError) Error() string {
 // checkShrink compares the keys of two generations. A row counts as dropped
 // when its key is gone, whatever came instead: a table of the right size for
 // the wrong users is refused too.
-func checkShrink(old, next *generation, maxShrink int, pace *pace) error {
+func checkShrink(old, next *generation, maxShrink int, pace *Pace) error {
 	if maxShrink == 0 {
 		maxShrink = defaultMaxShrink
 	}

@@ -128,10 +128,10 @@ func (f *File) readOnce(ctx context.Context) (rows []route.Row, before, after si
 		return nil, signature{}, signature{}, fmt.Errorf("read table: %w", err)
 	}
 	before = signature{info: info}
-	in := &reader{ctx: ctx.Err, done: ctx.Done(), src: file, size: info.Size()}
+	in := &reader{ctx: ctx.Err, src: file, size: info.Size()}
 	f.mu.Lock()
 	if f.Gently || !f.read.equal(signature{}) {
-		in.gently = true
+		in.pace = route.NewPace(ctx.Done())
 	}
 	f.mu.Unlock()
 	rows, err = route.Parse(f.Path, in)
@@ -156,13 +156,11 @@ const gentlePiece = 16 << 10
 
 // reader remembers why reading ended, and ends it with its context.
 type reader struct {
-	ctx    func() error
-	done   <-chan struct{}
-	src    io.Reader
-	size   int64
-	gently bool      // rests before each piece but the first
-	since  time.Time // when the last piece was handed out
-	err    error
+	ctx  func() error
+	src  io.Reader
+	size int64
+	pace *route.Pace // nil: it does not rest
+	err  error
 }
 
 // Size is how many octets there are in all.
@@ -172,15 +170,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	if r.err = r.ctx(); r.err != nil {
 		return 0, r.err
 	}
-	if r.gently {
+	if r.pace != nil {
 		p = p[:min(len(p), gentlePiece)]
-		if !r.since.IsZero() {
-			select {
-			case <-time.After(route.Rest(time.Since(r.since))):
-			case <-r.done:
-			}
-		}
-		defer func() { r.since = time.Now() }()
+		r.pace.Rest()
 	}
 	n, err := r.src.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {

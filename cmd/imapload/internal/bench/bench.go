@@ -122,7 +122,7 @@ func (r *run) measure(ctx context.Context, t target, what []test, round int) (er
 		if round > 0 && test.once || t.name == limit && !test.direct || test.admin && !t.admin || test.setup.backendTLS && !t.backendTLS {
 			continue
 		}
-		if test.sessions > r.layout.maxSessions()*100/90 {
+		if r.layout.maxSessions() < test.sessions*9/10 {
 			r.progress("%s %s: left out, since %d descriptors are too few for %d sessions", t.name, test.name, r.layout.files, test.sessions)
 			continue
 		}
