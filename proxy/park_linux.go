@@ -139,6 +139,15 @@ const maxRecord = 16 << 10
 // oneRecord is what crypto/tls always puts into one record.
 const oneRecord = 1 << 10
 
+// lastWords is called when what is written to the client next is the last: TLS has
+// its closure alert behind it, and one packet is enough for both. Without TLS
+// nothing is held back, since nothing need be written any more.
+func (s *session) lastWords() {
+	if _, ok := s.client.(*tls.Conn); ok && s.loop != nil {
+		s.sockets[clientSide].more = true
+	}
+}
+
 // sent says what has become of the bytes written to a side: they have gone, they
 // have not yet, or they never will.
 func (p *parking) sent(sd side) error {

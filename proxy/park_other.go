@@ -35,6 +35,9 @@ func (s *session) write(sd side, p []byte) error {
 	return err
 }
 
+// lastWords is called when what is written to the client next is the last.
+func (*session) lastWords() {}
+
 // sent says what has become of the bytes written to one side.
 func (*parking) sent(side) error { return nil }
 

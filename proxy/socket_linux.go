@@ -23,6 +23,7 @@ type socket struct {
 	readable bool // there may be something to read
 	hangUp   bool // the other end has shut down: a short read says nothing
 	corked   bool // what is written is collected in unsent
+	more     bool // what is written next is not the last: it may wait for what follows
 
 	// unsent is what the socket has not taken yet. Nothing more is read for it
 	// before it has gone.
@@ -144,8 +145,13 @@ func (k *socket) Write(p []byte) (int, error) {
 
 // send writes as much of p as the socket takes.
 func (k *socket) send(p []byte) (sent int) {
+	flags := unix.MSG_NOSIGNAL
+	if k.more {
+		k.more = false
+		flags |= unix.MSG_MORE
+	}
 	for sent < len(p) {
-		n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(k.fd), uintptr(unsafe.Pointer(&p[sent])), uintptr(len(p)-sent)) //nolint:gosec // as in Read
+		n, _, errno := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(k.fd), uintptr(unsafe.Pointer(&p[sent])), uintptr(len(p)-sent), uintptr(flags), 0, 0) //nolint:gosec // as in Read
 		if errno == 0 {
 			sent += int(n)
 			continue
@@ -154,7 +160,7 @@ func (k *socket) send(p []byte) (sent int) {
 			break
 		}
 		if errno != unix.EINTR {
-			k.failed = os.NewSyscallError("write", errno)
+			k.failed = os.NewSyscallError("sendto", errno)
 			break
 		}
 	}

@@ -156,6 +156,9 @@ func (s *session) copyDown(buf []byte) error {
 	}
 	n, err := s.read(backendSide, buf)
 	if n > 0 {
+		if errors.Is(err, io.EOF) {
+			s.lastWords()
+		}
 		if werr := s.passDown(buf[:n]); werr != nil {
 			return werr
 		}
