@@ -14,7 +14,7 @@ const million = 1_000_000
 
 // largeRows are rows like those of a provider: names in no order, a few
 // thousand domains, most users on shards, some in pools.
-func largeRows(n int) (route.Definition, []route.Row, []string) {
+func largeRows(n int) (route.Definition, *route.Rows, []string) {
 	def := route.Definition{Pools: []route.Pool{{Name: "shared", Shared: true}, {Name: "spread"}}}
 	for i := range 20 {
 		name := fmt.Sprintf("mail%d", i)
@@ -24,9 +24,9 @@ func largeRows(n int) (route.Definition, []route.Row, []string) {
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	rows := make([]route.Row, n)
+	rows := new(route.Rows)
 	keys := make([]string, n)
-	for i := range rows {
+	for i := range keys {
 		keys[i] = fmt.Sprintf("%x.user%d@customer%d.example.org", random.Uint32()&0xffff, i, i%3000)
 		target := fmt.Sprintf("mail%d", i%20)
 		switch i % 10 {
@@ -35,7 +35,7 @@ func largeRows(n int) (route.Definition, []route.Row, []string) {
 		case 1:
 			target = "spread"
 		}
-		rows[i] = route.Row{Key: keys[i], Target: target, Source: route.Position{File: "users.map", Line: i + 1, Column: 1}}
+		rows.Append(route.Row{Key: keys[i], Target: target, Source: route.Position{File: "users.map", Line: i + 1, Column: 1}})
 	}
 	random.Shuffle(n, func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
 	for i, key := range keys {

@@ -35,7 +35,7 @@ func anyTable(t *testing.T, random *rand.Rand, state *route.Table) (*route.Table
 		}
 	}
 	next := state.Successor()
-	if err := next.Load(def, rows, true); err != nil {
+	if err := next.Load(def, route.NewRows(rows...), true); err != nil {
 		t.Fatal(err)
 	}
 	return next, byKey
@@ -126,7 +126,7 @@ func TestDiffListsTheFirstRowsOfMany(t *testing.T) {
 	if _, err := before.Diff(after, 1); !errors.Is(err, route.ErrNotLoaded) {
 		t.Error(err)
 	}
-	if err := errors.Join(before.Load(def, old, false), after.Load(def, rows, false)); err != nil {
+	if err := errors.Join(before.Load(def, route.NewRows(old...), false), after.Load(def, route.NewRows(rows...), false)); err != nil {
 		t.Fatal(err)
 	}
 	d, err := before.Diff(after, 10)

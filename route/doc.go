@@ -2,7 +2,7 @@
 //
 // A [Table] holds backends, pools of backends, and rows that send users and
 // domains to one of them. It is loaded as a whole, from a [Definition] (backends
-// and pools, from the configuration) and from [Row] values (from files, see
+// and pools, from the configuration) and from [Rows] (from files, see
 // package imapgate/route/source, or from anywhere else):
 //
 //	table := route.New()

@@ -92,7 +92,7 @@ func TestUserIsNeverOnTwoBackends(t *testing.T) {
 	c := &chaos{t: t, store: mailStore{users: make(map[string]presence)}}
 	first := route.New()
 	def, rows := chaosDefinition(0, users)
-	if err := first.Load(def, rows, true); err != nil {
+	if err := first.Load(def, route.NewRows(rows...), true); err != nil {
 		t.Fatal(err)
 	}
 	c.table.Store(first)
@@ -288,7 +288,7 @@ func (c *chaos) setUsers(random *rand.Rand) {
 func (c *chaos) reload(*rand.Rand) {
 	next := c.table.Load().Successor()
 	def, rows := chaosDefinition(int(c.reloads.Add(1)), 24)
-	if err := next.Load(def, rows, true); err != nil {
+	if err := next.Load(def, route.NewRows(rows...), true); err != nil {
 		c.t.Error(err)
 	}
 	c.table.Store(next)

@@ -13,7 +13,7 @@ import (
 type contents struct {
 	*definition
 	names          Names
-	rows           []Row
+	rows           *Rows
 	pageBits       int
 	users, domains keys
 	fallbackRow    *targetRow // nil: unknown users are refused
@@ -39,14 +39,14 @@ func (k *keys) add(key string, at, pageBits int) {
 }
 
 // compile checks def and rows and makes the rows of a generation of them.
-func compile(def *Definition, rows []Row) (*contents, error) {
+func compile(def *Definition, rows *Rows) (*contents, error) {
 	bad := new(TableError)
-	c := &contents{definition: def.check(bad), names: def.Names, rows: rows, pageBits: pageBits(len(rows)), pace: NewPace(def.Gently)}
+	c := &contents{definition: def.check(bad), names: def.Names, rows: rows, pageBits: pageBits(rows.Len()), pace: NewPace(def.Gently)}
 	c.users.pages, c.domains.pages = make([][]keyed, 1<<c.pageBits), make([][]keyed, 1<<c.pageBits)
 	var fallback *Row
-	for i := range rows {
+	for i := range rows.Len() {
 		c.pace.step()
-		row := &rows[i]
+		row := rows.At(i)
 		c.checkTarget(row, bad)
 		if text := checkName(row.Login); row.Login != "" && text != "" {
 			bad.add(Problem{Position: row.Source, Text: "login of " + quote(row.Key) + " " + text})
@@ -54,10 +54,10 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 		switch {
 		case row.Key == defaultKey:
 			if fallback != nil {
-				bad.add(Problem{Position: row.Source, Text: "the default (*) " + already(row, fallback)})
+				bad.add(Problem{Position: row.Source, Text: "the default (*) " + already(row, *fallback)})
 				continue
 			}
-			fallback = row
+			fallback = new(row)
 			c.checkWide(row, bad)
 		case strings.HasPrefix(row.Key, "@"):
 			domain := lower(row.Key[1:])
@@ -99,7 +99,7 @@ func compile(def *Definition, rows []Row) (*contents, error) {
 }
 
 // checkTarget adds it to bad when the row's target does not exist.
-func (c *contents) checkTarget(row *Row, bad *TableError) {
+func (c *contents) checkTarget(row Row, bad *TableError) {
 	if c.targets[row.Target] != nil {
 		return
 	}
@@ -119,7 +119,7 @@ func (c *contents) checkTarget(row *Row, bad *TableError) {
 }
 
 // checkWide adds it to bad when a row for many users has what fits one alone.
-func (c *contents) checkWide(row *Row, bad *TableError) {
+func (c *contents) checkWide(row Row, bad *TableError) {
 	if row.Login != "" {
 		bad.add(Problem{
 			Position: row.Source,
@@ -130,12 +130,14 @@ func (c *contents) checkWide(row *Row, bad *TableError) {
 }
 
 // key returns the normalised key of a row of users or domains.
-func (c *contents) key(row *Row) string {
+func (c *contents) key(row Row) string {
 	if strings.HasPrefix(row.Key, "@") {
 		return lower(row.Key[1:])
 	}
 	return c.names.Key(row.Key)
 }
+
+func (c *contents) keyAt(k keyed) string { return c.key(c.rows.At(int(k.at))) }
 
 // sortKeys brings the keys of each page into their order, equal ones as they came, and
 // adds those to bad.
@@ -145,17 +147,17 @@ func (c *contents) sortKeys(k keys, bad *TableError) {
 			if a.hash != b.hash {
 				return cmp.Compare(a.hash, b.hash)
 			}
-			return cmp.Or(strings.Compare(c.key(&c.rows[a.at]), c.key(&c.rows[b.at])), cmp.Compare(a.at, b.at))
+			return cmp.Or(strings.Compare(c.keyAt(a), c.keyAt(b)), cmp.Compare(a.at, b.at))
 		})
 		first := 0
 		for i := range page {
 			c.pace.step()
-			row, before := &c.rows[page[i].at], &c.rows[page[first].at]
 			switch {
 			case i == first:
-			case page[i].hash != page[first].hash || c.key(row) != c.key(before):
+			case page[i].hash != page[first].hash || c.keyAt(page[i]) != c.keyAt(page[first]):
 				first = i
 			default:
+				row, before := c.rows.At(int(page[i].at)), c.rows.At(int(page[first].at))
 				bad.add(Problem{Position: row.Source, Text: quote(row.Key) + " " + already(row, before)})
 			}
 		}
@@ -163,7 +165,7 @@ func (c *contents) sortKeys(k keys, bad *TableError) {
 }
 
 // already says where the first of two rows with one key is.
-func already(row, first *Row) string {
+func already(row, first Row) string {
 	text := fmt.Sprintf("is already on line %d", first.Source.Line)
 	if first.Source.File != row.Source.File || first.Source.Line == 0 {
 		at := first.Source
@@ -222,7 +224,7 @@ func (c *contents) makePage(number int, keys []keyed, of *legend) *page {
 	var text []byte
 	for i, k := range keys {
 		c.pace.step()
-		row := &c.rows[k.at]
+		row := c.rows.At(int(k.at))
 		key := c.key(row)
 		//nolint:gosec // rows are checked, and few on a page
 		places[i] = place{

@@ -33,8 +33,8 @@ const rowForm = "a row is: user or @domain, target, options"
 // returned with it, so that [Table.Check] can look for more. file names the
 // source in positions. Whether targets exist and keys are good is for
 // [Table.Load] to say.
-func Parse(file string, r io.Reader) ([]Row, error) {
-	p := parser{file: file, targets: make(map[string]string)}
+func Parse(file string, r io.Reader) (*Rows, error) {
+	p := parser{file: file, rows: new(Rows)}
 	br := bufio.NewReaderSize(r, MaxLine+len("\r\n"))
 	for {
 		line, err := br.ReadSlice('\n')
@@ -79,36 +79,19 @@ func skipLine(br *bufio.Reader) error {
 const measuredLines = 1024
 
 // makeRoom makes room for all rows when r tells its size. To make room for a million
-// again and again is to copy 100 MB at a time, which nothing can interrupt.
+// again and again is to copy 40 MB at a time, which nothing can interrupt.
 func (p *parser) makeRoom(r io.Reader) {
 	if s, ok := r.(interface{ Size() int64 }); ok {
-		p.rows = slices.Grow(p.rows, int(1.05*float64(len(p.rows))*float64(s.Size())/float64(p.octets)))
+		p.rows.rows = slices.Grow(p.rows.rows, int(1.05*float64(p.rows.Len())*float64(s.Size())/float64(p.octets)))
 	}
 }
 
 type parser struct {
-	file    string
-	line    int
-	octets  int
-	rows    []Row
-	bad     TableError
-	targets map[string]string // one copy of each target's name
-	text    *strings.Builder  // a piece of memory for keys; nil at first
-}
-
-// textPiece is how much memory keys are given at a time: as many objects as rows would
-// be much work for the garbage collector.
-const textPiece = 64 << 10
-
-// keep returns a copy of a word.
-func (p *parser) keep(word []byte) string {
-	if p.text == nil || p.text.Cap()-p.text.Len() < len(word) {
-		p.text = new(strings.Builder)
-		p.text.Grow(max(textPiece, len(word)))
-	}
-	start := p.text.Len()
-	p.text.Write(word)
-	return p.text.String()[start:]
+	file   string
+	line   int
+	octets int
+	rows   *Rows
+	bad    TableError
 }
 
 func (p *parser) problem(column int, text, hint string) {
@@ -116,7 +99,7 @@ func (p *parser) problem(column int, text, hint string) {
 }
 
 // end returns what was read; readErr stopped the reading if not nil.
-func (p *parser) end(readErr error) ([]Row, error) {
+func (p *parser) end(readErr error) (*Rows, error) {
 	if readErr != nil {
 		p.problem(0, readErr.Error(), "")
 	}
@@ -151,55 +134,49 @@ func (p *parser) parseLine(line []byte) {
 	if key == nil {
 		return
 	}
-	row := Row{Key: p.keep(key), Source: Position{p.file, p.line, column(line, at)}}
+	row := keptRow{line: uint32(p.line), column: uint32(column(line, at))} //nolint:gosec // no file is so large
 	name, at, rest := word(line, rest)
 	if name == nil {
-		p.problem(column(line, len(bytes.TrimRight(line[:at], " \t"))), "the target of "+quote(row.Key)+" is missing", rowForm)
+		p.problem(column(line, len(bytes.TrimRight(line[:at], " \t"))), "the target of "+quote(string(key))+" is missing", rowForm)
 		return
 	}
-	row.TargetColumn = column(line, at)
-	row.Target = p.target(name)
+	row.targetColumn = uint32(column(line, at)) //nolint:gosec // see MaxLine
+	var login []byte
 	ok := true
 	for {
 		var option []byte
 		if option, at, rest = word(line, rest); option == nil {
 			break
 		}
-		if text, hint := row.option(string(option)); text != "" {
+		value, text, hint := loginOption(string(option), login != nil)
+		if text != "" {
 			p.problem(column(line, at), text, hint)
 			ok = false
+		} else {
+			login = []byte(value)
 		}
 	}
 	if ok {
-		p.rows = append(p.rows, row)
+		row.target, row.file = p.rows.name(name), p.rows.name([]byte(p.file))
+		p.rows.add(key, login, row)
 	}
 }
 
-// target returns the one copy of a target's name: rows have few of them.
-func (p *parser) target(name []byte) string {
-	if known, ok := p.targets[string(name)]; ok {
-		return known
-	}
-	s := string(name)
-	p.targets[s] = s
-	return s
-}
-
-// option sets one "name=value"; text is not empty when that is wrong.
-func (r *Row) option(word string) (text, hint string) {
+// loginOption returns the value of a "login=NAME"; text is not empty when it is
+// none, or a second one.
+func loginOption(word string, again bool) (value, text, hint string) {
 	name, value, found := strings.Cut(word, "=")
 	switch {
 	case !found:
-		return "unexpected " + quote(word), rowForm
+		return "", "unexpected " + quote(word), rowForm
 	case name != "login":
-		return "unknown option " + quote(name), suggest(name, []string{"login"})
-	case r.Login != "":
-		return "option login is given twice", ""
+		return "", "unknown option " + quote(name), suggest(name, []string{"login"})
+	case again:
+		return "", "option login is given twice", ""
 	case value == "":
-		return "option login has no value", "login=NAME"
+		return "", "option login has no value", "login=NAME"
 	}
-	r.Login = value
-	return "", ""
+	return value, "", ""
 }
 
 // word returns the next word of line at or behind from and where it begins, and

@@ -127,7 +127,7 @@ func (s *site) reload() {
 		}
 	}
 	next := s.table.Successor()
-	if err := next.Load(def, rows, true); err != nil {
+	if err := next.Load(def, route.NewRows(rows...), true); err != nil {
 		s.t.Fatal(err)
 	}
 	s.table = next

@@ -66,12 +66,12 @@ func (t *Table) inForce() *generation {
 // Load replaces the whole table with def and rows, in one step for lookups.
 // When it returns an error, the table in force stays: a [*TableError] says what
 // is wrong with def or rows, a [*ShrinkError] that too many rows would go, which
-// force allows. rows may be reused afterwards.
+// force allows. Nothing keeps rows in memory afterwards.
 //
 // The new generation is a database of its own. Inserting a whole table into a
 // full one would take longer than into an empty one, and this way the old one
 // stays usable, and is released as a whole when its last lookup ends.
-func (t *Table) Load(def Definition, rows []Row, force bool) error {
+func (t *Table) Load(def Definition, rows *Rows, force bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	next, err := t.build(def, rows, force)
@@ -91,7 +91,7 @@ func (t *Table) Load(def Definition, rows []Row, force bool) error {
 
 // Check returns the error that Load would return, and changes nothing. With
 // force it costs much less, as the table in force is not looked at.
-func (t *Table) Check(def Definition, rows []Row, force bool) error {
+func (t *Table) Check(def Definition, rows *Rows, force bool) error {
 	if force {
 		_, err := compile(&def, rows)
 		return err
@@ -103,7 +103,7 @@ func (t *Table) Check(def Definition, rows []Row, force bool) error {
 }
 
 // build makes the next generation. mu is held.
-func (t *Table) build(def Definition, rows []Row, force bool) (*generation, error) {
+func (t *Table) build(def Definition, rows *Rows, force bool) (*generation, error) {
 	c, err := compile(&def, rows)
 	if err != nil {
 		return nil, err

@@ -71,7 +71,7 @@ func TestSuccessorIsGuardedLikeTheTableItReplaces(t *testing.T) {
 	def := route.Definition{Backends: []route.Backend{{Name: "mail1"}}}
 	row := func(key string) route.Row { return route.Row{Key: key, Target: "mail1"} }
 	old := route.New()
-	if err := old.Load(def, []route.Row{row("a"), row("b"), row("c")}, false); err != nil {
+	if err := old.Load(def, route.NewRows([]route.Row{row("a"), row("b"), row("c")}...), false); err != nil {
 		t.Fatal(err)
 	}
 	next := old.Successor()
@@ -79,17 +79,17 @@ func TestSuccessorIsGuardedLikeTheTableItReplaces(t *testing.T) {
 		t.Errorf("before its load: %v", err)
 	}
 	for _, table := range []*route.Table{next, next.Successor()} {
-		if _, ok := errors.AsType[*route.ShrinkError](table.Load(def, []route.Row{row("a")}, false)); !ok {
+		if _, ok := errors.AsType[*route.ShrinkError](table.Load(def, route.NewRows([]route.Row{row("a")}...), false)); !ok {
 			t.Error("a third of the rows was loaded")
 		}
 	}
-	if err := next.Load(def, []route.Row{row("a"), row("b")}, false); err != nil {
+	if err := next.Load(def, route.NewRows([]route.Row{row("a"), row("b")}...), false); err != nil {
 		t.Fatal(err)
 	}
 	if got := next.Stats(); got.Generation != 2 || got.Rows != 2 || old.Stats().Rows != 3 {
 		t.Errorf("successor has %+v, the old one %+v", got, old.Stats())
 	}
-	if err := next.Load(def, []route.Row{row("a")}, false); err != nil { // half of its own
+	if err := next.Load(def, route.NewRows([]route.Row{row("a")}...), false); err != nil { // half of its own
 		t.Error(err)
 	}
 }
@@ -101,7 +101,7 @@ func TestLoadKeepsNothingOfItsCallers(t *testing.T) {
 	}
 	rows := []route.Row{{Key: "a@example.org", Target: "shared", Login: "x", Source: route.Position{File: "f", Line: 1}}}
 	table := route.New()
-	if err := table.Load(def, rows, false); err != nil {
+	if err := table.Load(def, route.NewRows(rows...), false); err != nil {
 		t.Fatal(err)
 	}
 	def.Backends[0].Name, def.Pools[0].Backends[0] = "overwritten", "overwritten"
@@ -136,7 +136,7 @@ func TestLookupsDuringReloadsSeeOneGeneration(t *testing.T) {
 			rows = append(rows, route.Row{Key: fmt.Sprintf("user%d@example.org", i), Target: target, Source: route.Position{File: "file" + suffix}})
 		}
 		rows = append(rows, route.Row{Key: "@example.net", Target: "shared" + suffix, Source: route.Position{File: "file" + suffix}})
-		return table.Load(def, rows, false)
+		return table.Load(def, route.NewRows(rows...), false)
 	}
 	if err := load(0); err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestTableCutAtEveryOctetNeverTakesTheLastGoodOneAway(t *testing.T) {
 		"carol@example.org.example mail10 # moved\n" +
 		"ärzte@klinik.example shared\n" +
 		"* shared\n"
-	parse := func(text string) ([]route.Row, error) { return route.Parse("users.map", strings.NewReader(text)) }
+	parse := func(text string) (*route.Rows, error) { return route.Parse("users.map", strings.NewReader(text)) }
 	whole, err := parse(text)
 	if err != nil {
 		t.Fatal(err)

@@ -79,7 +79,7 @@ func runTexts(t *testing.T, archive *txtar.Archive) {
 		if generation > 1 {
 			suffix = "." + strconv.Itoa(generation)
 		}
-		var rows []route.Row
+		rows := new(route.Rows)
 		var errs []error
 		ran := false
 		if f := find("definition" + suffix); f != nil {
@@ -89,7 +89,8 @@ func runTexts(t *testing.T, archive *txtar.Archive) {
 			if name, ok := strings.CutSuffix(f.Name, suffix); ok && strings.HasSuffix(name, ".map") {
 				ran = true
 				parsed, err := route.Parse(name, strings.NewReader(string(f.Data)))
-				rows, errs = append(rows, parsed...), append(errs, err)
+				rows.AppendAll(parsed, nil)
+				errs = append(errs, err)
 			}
 		}
 		if !ran {

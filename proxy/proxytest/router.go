@@ -145,7 +145,7 @@ func (r *routing) load(names route.Names, backends map[string]*proxy.Backend) (*
 		def.Backends = append(def.Backends, route.Backend{Name: name, Address: address, Weight: r.weight(name)})
 	}
 	next := r.table.Successor()
-	if err := next.Load(def, rows, true); err != nil {
+	if err := next.Load(def, route.NewRows(rows...), true); err != nil {
 		return nil, err
 	}
 	r.table = next

@@ -82,7 +82,7 @@ func (s signature) equal(o signature) bool {
 
 // Read returns the rows of the file. A file that changes while it is read is
 // read again, three times in all.
-func (f *File) Read(ctx context.Context) ([]route.Row, error) {
+func (f *File) Read(ctx context.Context) (*route.Rows, error) {
 	f.mu.Lock()
 	fromCopy := f.FromCopy
 	f.FromCopy = false
@@ -110,7 +110,7 @@ func (f *File) Read(ctx context.Context) ([]route.Row, error) {
 }
 
 // readOnce reads the file and says what it was before and after that.
-func (f *File) readOnce(ctx context.Context) (rows []route.Row, before, after signature, err error) {
+func (f *File) readOnce(ctx context.Context) (rows *route.Rows, before, after signature, err error) {
 	info, err := os.Stat(f.Path)
 	if before = signatureOf(info, err); err != nil {
 		return nil, before, before, fmt.Errorf("read table: %w", err)

@@ -36,7 +36,7 @@ func TestReadSaysWhatIsWrongWithTheFile(t *testing.T) {
 	write(t, cut, "alice@example.org mail1\nbob@example.org mail1")
 	rows, err := source.NewFile(cut).Read(t.Context())
 	var bad *route.TableError
-	if !errors.As(err, &bad) || len(rows) != 1 || !strings.Contains(err.Error(), cut+":2:1: line 2 has no newline") {
+	if !errors.As(err, &bad) || rows.Len() != 1 || !strings.Contains(err.Error(), cut+":2:1: line 2 has no newline") {
 		t.Errorf("cut file: %v, %v", rows, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -138,18 +138,18 @@ func TestFileCutAtEveryOctetNeverTakesTheLastGoodTableAway(t *testing.T) {
 
 // changing is a source that a test changes by hand.
 type changing struct {
-	rows    chan []route.Row
+	rows    chan *route.Rows
 	changed chan struct{}
 	broken  chan error
 }
 
 func newChanging() *changing {
-	return &changing{rows: make(chan []route.Row, 1), changed: make(chan struct{}), broken: make(chan error)}
+	return &changing{rows: make(chan *route.Rows, 1), changed: make(chan struct{}), broken: make(chan error)}
 }
 
 func (*changing) Name() string { return "changing" }
 
-func (c *changing) Read(ctx context.Context) ([]route.Row, error) {
+func (c *changing) Read(ctx context.Context) (*route.Rows, error) {
 	select {
 	case rows := <-c.rows:
 		return rows, nil
@@ -171,8 +171,8 @@ func (c *changing) Watch(ctx context.Context, changed func()) error {
 	}
 }
 
-func rowsFor(target string) []route.Row {
-	return []route.Row{{Key: "alice@example.org", Target: target}}
+func rowsFor(target string) *route.Rows {
+	return route.NewRows(route.Row{Key: "alice@example.org", Target: target})
 }
 
 const soon = 20 * time.Second // far beyond what anything here takes

@@ -87,6 +87,6 @@ func (f *File) Keep() (err error) {
 
 // readCopy returns the rows of the copy. Watch then finds that the file itself was
 // never read.
-func (f *File) readCopy(ctx context.Context) ([]route.Row, error) {
+func (f *File) readCopy(ctx context.Context) (*route.Rows, error) {
 	return (&File{Path: f.Copy}).Read(ctx)
 }

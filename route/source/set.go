@@ -19,7 +19,7 @@ type Source interface {
 	// Read returns all rows, as of one moment. An error of type
 	// [*route.TableError] may come with the rows that are good; with any other
 	// error there are none.
-	Read(ctx context.Context) ([]route.Row, error)
+	Read(ctx context.Context) (*route.Rows, error)
 
 	// Watch calls changed whenever the rows may differ from those that Read
 	// returned last, and first if they already do. changed does not block. Watch
@@ -100,7 +100,7 @@ func (s *Set) Reload(ctx context.Context, force bool) error {
 
 // Check returns the error that Load would return, and changes nothing.
 func (s *Set) Check(ctx context.Context, def route.Definition, sources []Source, force bool) error {
-	rows, err := readAll(ctx, sources)
+	rows, err := readAll(ctx, def, sources)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -183,7 +183,7 @@ func (s *Set) end() { s.loading <- struct{}{} }
 // load reads sources, loads the table and keeps the result.
 func (s *Set) load(ctx context.Context, def route.Definition, sources []Source, force bool) error {
 	start := time.Now()
-	rows, err := readAll(ctx, sources)
+	rows, err := readAll(ctx, def, sources)
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -202,9 +202,10 @@ func (s *Set) load(ctx context.Context, def route.Definition, sources []Source, 
 }
 
 // readAll reads every source, whatever is wrong with the others.
-func readAll(ctx context.Context, sources []Source) ([]route.Row, error) {
-	var all []route.Row
+func readAll(ctx context.Context, def route.Definition, sources []Source) (*route.Rows, error) {
+	var all *route.Rows
 	var errs []error
+	pace := route.NewPace(def.Gently)
 	for _, src := range sources {
 		rows, err := src.Read(ctx)
 		if err != nil {
@@ -213,7 +214,7 @@ func readAll(ctx context.Context, sources []Source) ([]route.Row, error) {
 		if all == nil {
 			all = rows // one source is the common case, and may be large
 		} else {
-			all = append(all, rows...)
+			all.AppendAll(rows, pace)
 		}
 	}
 	return all, route.JoinErrors(errs...)

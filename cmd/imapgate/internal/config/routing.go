@@ -117,12 +117,14 @@ func (p *Parsed) LoadCandidate(ctx context.Context, name string, text io.Reader,
 	}
 	rows, err := route.Parse(name, text)
 	errs := []error{err}
+	pace := route.NewPace(ctx.Done())
 	for i, t := range p.Route.Tables {
 		if i == replaced {
 			continue
 		}
 		more, err := source.NewFile(p.path(t)).Read(ctx)
-		rows, errs = append(rows, more...), append(errs, err)
+		rows.AppendAll(more, pace)
+		errs = append(errs, err)
 	}
 	if err := route.JoinErrors(errs...); err != nil {
 		return nil, err
