@@ -43,7 +43,7 @@ func Load(name string, src Sources) (*Parsed, error) {
 func Parse(name string, text []byte, src Sources) (*Parsed, error) {
 	w := &walker{
 		file: name, dir: filepath.Dir(name), lines: splitLines(text), src: src,
-		root: describe(reflect.TypeFor[File](), ""), broken: make(map[Pos]bool),
+		root: fileSchema(), broken: make(map[Pos]bool),
 	}
 	p := &Parsed{name: name, src: src, w: w}
 	if root := w.document(text); root != nil {

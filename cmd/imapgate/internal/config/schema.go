@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -85,6 +86,9 @@ func (s *schema) holders(name, path string) []string {
 	}
 	return found
 }
+
+// fileSchema returns the description of the file.
+var fileSchema = sync.OnceValue(func() *schema { return describe(reflect.TypeFor[File](), "") })
 
 // describe reads the field tags of a Go type. It panics when they contradict
 // the type, which a test would show.
@@ -167,7 +171,7 @@ type Key struct {
 
 // Reference lists every key of the format in the order of the description.
 func Reference() []Key {
-	return describe(reflect.TypeFor[File](), "").reference("")
+	return fileSchema().reference("")
 }
 
 func (s *schema) reference(path string) []Key {
