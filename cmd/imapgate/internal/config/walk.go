@@ -137,14 +137,17 @@ func (w *walker) object(s *schema, n *yaml.Node, v reflect.Value, path string, a
 		v.Field(s.pos).Set(reflect.ValueOf(at))
 	}
 	given := make(map[string]*yaml.Node)
-	misspelt := make(map[string]bool)
+	misspelt := make(map[string]bool) // the keys in given that were probably meant
 	keyAt := make(map[string]Pos)
 	if n != nil {
 		w.pairs(n, path, func(name string, key, value *yaml.Node) {
-			if s.key(name) == nil {
-				misspelt[w.unknownKey(s, key, path)] = true
-				return
+			unknown := s.key(name) == nil
+			if unknown {
+				if name = w.unknownKey(s, key, path); name == "" || given[name] != nil {
+					return
+				}
 			}
+			misspelt[name] = unknown
 			given[name], keyAt[name] = value, posOf(key)
 		})
 	}
@@ -152,14 +155,15 @@ func (w *walker) object(s *schema, n *yaml.Node, v reflect.Value, path string, a
 		k := &s.keys[i]
 		value := given[k.name]
 		full := strings.TrimPrefix(path+"."+k.name, ".")
-		if misspelt[k.name] && value == nil {
-			continue // told once, as an unknown key
-		}
+		told := len(w.errs)
 		if k.need && (value == nil || k.is.kind != kindScalar && isNull(value)) {
 			w.missing(k, value, full, at, keyAt[k.name])
-			continue
+		} else {
+			w.walk(k.is, k, value, v.Field(k.field), full, keyAt[k.name])
 		}
-		w.walk(k.is, k, value, v.Field(k.field), full, keyAt[k.name])
+		if misspelt[k.name] {
+			w.errs = w.errs[:told] // what was wrong was told, and the rest is a guess
+		}
 	}
 }
 
@@ -273,10 +277,10 @@ func (w *walker) append(v reflect.Value, f func(item reflect.Value)) {
 }
 
 func (w *walker) scalar(s *schema, k *schemaKey, n *yaml.Node, v reflect.Value, path string) {
+	if k != nil && k.def != "" {
+		w.setDefault(s, k.def, v) // also for one that cannot be read: others are compared with it
+	}
 	if n == nil {
-		if k != nil && k.def != "" {
-			w.setDefault(s, k.def, v)
-		}
 		return
 	}
 	p := posOf(n)
