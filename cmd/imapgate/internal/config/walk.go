@@ -129,12 +129,12 @@ func label(path string) string {
 }
 
 func (w *walker) object(s *schema, n *yaml.Node, v reflect.Value, path string, at Pos) {
+	if s.pos >= 0 {
+		v.Field(s.pos).Set(reflect.ValueOf(at))
+	}
 	if n != nil && !w.want(s, n, path, n.Kind == yaml.MappingNode) {
 		w.broken[at] = true
 		return
-	}
-	if s.pos >= 0 {
-		v.Field(s.pos).Set(reflect.ValueOf(at))
 	}
 	given := make(map[string]*yaml.Node)
 	misspelt := make(map[string]bool) // the keys in given that were probably meant
