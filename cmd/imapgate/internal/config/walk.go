@@ -88,8 +88,8 @@ func (w *walker) walk(s *schema, k *schemaKey, n *yaml.Node, v reflect.Value, pa
 	}
 	if n != nil && n.Style&yaml.TaggedStyle != 0 {
 		w.fail(path, posOf(n), "remove it", "%s: tags such as %s are not used here", path, n.Tag)
-		w.broken[at] = true
-		return
+		told := len(w.errs)
+		defer func() { w.errs = w.errs[:told] }() // it is read as if there were none, which is a guess
 	}
 	if n != nil && isNull(n) && s.kind != kindScalar {
 		n = nil
