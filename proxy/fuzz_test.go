@@ -62,8 +62,15 @@ func FuzzDialogue(f *testing.F) {
 			if strings.Contains(logged, "panic") {
 				t.Fatalf("a panic was logged for %q", data)
 			}
+			said, behind, starts := bytes.Cut(said, []byte(" OK Begin TLS negotiation now.\r\n"))
+			if len(behind) > 0 && behind[0] != 0x15 {
+				t.Errorf("behind STARTTLS came no alert: %q", behind)
+			}
+			if starts { // its tag alone is left
+				said = append(bytes.Clone(said), "\r\n"...)
+			}
 			for line := range bytes.Lines(said) {
-				first, _, _ := bytes.Cut(line, []byte{' '})
+				first, _, _ := bytes.Cut(bytes.TrimSuffix(line, []byte("\r\n")), []byte{' '})
 				if !bytes.HasSuffix(line, []byte("\r\n")) {
 					t.Errorf("a line without its end: %q", line)
 				}
