@@ -2,8 +2,10 @@ package imap
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,9 +47,10 @@ func newLoginServer(tb testing.TB) *loginServer {
 	return ls
 }
 
-// logins returns the names and passwords that the server gets from input.
-func (ls *loginServer) logins(input []byte) [][2]string {
-	conn := &memoryConn{in: bytes.NewReader(input), closed: make(chan struct{})}
+// logins returns the names and passwords that the server gets from a client that sends
+// input and, at some offsets, waits to be asked to go on.
+func (ls *loginServer) logins(input []byte, waits []int) [][2]string {
+	conn := &memoryConn{in: input, waits: waits, closed: make(chan struct{})}
 	ls.accept <- conn
 	<-conn.closed
 	return conn.logins
@@ -69,16 +72,46 @@ func (ls *loginServer) Close() error {
 
 func (ls *loginServer) Addr() net.Addr { return &net.TCPAddr{} }
 
-// memoryConn gives its input, and drops what is written.
+// memoryConn gives its input, as far as the server asks for it, and drops what is
+// written.
 type memoryConn struct {
-	in     *bytes.Reader
+	in     []byte
+	at     int   // in in, of the next octet
+	waits  []int // offsets in in
 	once   sync.Once
 	closed chan struct{}
 	logins [][2]string // owned by the session until closed
+
+	asked atomic.Bool // to go on
 }
 
-func (c *memoryConn) Read(p []byte) (int, error)  { return c.in.Read(p) }
-func (c *memoryConn) Write(p []byte) (int, error) { return len(p), nil }
+func (c *memoryConn) Read(p []byte) (int, error) {
+	if len(c.waits) > 0 && c.at == c.waits[0] {
+		if !c.asked.Swap(false) {
+			return 0, io.EOF
+		}
+		c.waits = c.waits[1:]
+	}
+	end := len(c.in)
+	if len(c.waits) > 0 {
+		end = c.waits[0]
+	}
+	if c.at == end {
+		return 0, io.EOF
+	}
+	n := copy(p, c.in[c.at:end])
+	c.at += n
+	return n, nil
+}
+
+func (c *memoryConn) Write(p []byte) (int, error) {
+	for line := range bytes.Lines(p) {
+		if line[0] == '+' {
+			c.asked.Store(true)
+		}
+	}
+	return len(p), nil
+}
 
 func (c *memoryConn) Close() error {
 	c.once.Do(func() { close(c.closed) })
@@ -115,7 +148,13 @@ func (s *loginSession) Login(user, pass string) error {
 func compareLogin(t *testing.T, ls *loginServer, input []byte) bool {
 	t.Helper()
 	src := bytes.NewReader(input)
-	cr := &CommandReader{R: NewReader(src), Continue: func(string, string) error { return nil }}
+	cr := &CommandReader{R: NewReader(src)}
+	read := func() int { return len(input) - src.Len() - cr.R.Buffered() }
+	var waits []int
+	cr.Continue = func(string, string) error {
+		waits = append(waits, read())
+		return nil
+	}
 	c, err := cr.ReadCommand()
 	if err != nil || c.Name != "LOGIN" {
 		return false
@@ -124,8 +163,8 @@ func compareLogin(t *testing.T, ls *loginServer, input []byte) bool {
 	if err != nil {
 		return false
 	}
-	sent := input[:len(input)-src.Len()-cr.R.Buffered()]
-	theirs := ls.logins(sent)
+	sent := input[:read()]
+	theirs := ls.logins(sent, waits)
 	if len(theirs) == 0 {
 		return false
 	}
