@@ -362,7 +362,9 @@ func (l *loop) arm(s *session) {
 		if k.limits == nil {
 			continue
 		}
-		if t := k.limits.read; !s.wayFrom(side(sd)).over && !t.IsZero() && (first.IsZero() || t.Before(first)) {
+		// Nothing is read, in time or late, before what was read last has gone.
+		blocked := s.sockets[1-sd].unsent != nil
+		if t := k.limits.read; !s.wayFrom(side(sd)).over && !blocked && !t.IsZero() && (first.IsZero() || t.Before(first)) {
 			first = t
 		}
 		if t := k.limits.write; k.unsent != nil && !t.IsZero() && (first.IsZero() || t.Before(first)) {

@@ -163,11 +163,14 @@ func (p *parking) sent(sd side) error {
 	return nil
 }
 
-// limitWrites bounds the time for all that is written to the client from here on.
+// limitWrites bounds the time for all that is written to the client from here on. The
+// first bound is the one that counts: a loop may look at a session again and again.
 func (s *session) limitWrites(d time.Duration) {
 	if s.loop == nil {
 		_ = s.client.SetWriteDeadline(time.Now().Add(d))
 		return
 	}
-	s.sockets[clientSide].limit().write = time.Now().Add(d)
+	if l := s.sockets[clientSide].limit(); l.write.IsZero() {
+		l.write = time.Now().Add(d)
+	}
 }

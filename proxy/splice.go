@@ -60,10 +60,14 @@ type way struct {
 // stepUp passes on what the client sends.
 func (s *session) stepUp(buf []byte) progress {
 	if err := s.sent(backendSide); err != nil {
-		if isWouldBlock(err) {
+		switch gone := s.backendGone.Load(); {
+		case isWouldBlock(err) && !gone:
 			return later
-		}
-		if !s.backendGone.Load() {
+		case isWouldBlock(err):
+			// What it does not take is for nobody, and nothing else tells of the
+			// client's end.
+			_ = s.backend.Close()
+		case !gone:
 			// What the backend said last is still on its way to the client.
 			s.because("backend closed")
 			return over
@@ -272,6 +276,9 @@ func (s *session) leave() progress {
 // gets a while to close, since what it was told last may still be on its way.
 func (s *session) linger() {
 	s.backendGone.Store(true)
+	if isWouldBlock(s.sent(backendSide)) {
+		_ = s.backend.Close() // see stepUp
+	}
 	s.lease.End()
 	_ = s.client.SetReadDeadline(time.Now().Add(lingerTimeout))
 	closeWrite(s.client)
