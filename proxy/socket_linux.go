@@ -120,7 +120,13 @@ func (k *socket) Read(p []byte) (int, error) {
 
 func passed(t time.Time) bool { return !t.IsZero() && !time.Now().Before(t) }
 
-// Write implements [net.Conn]. Once detached it always takes all of p.
+// maxUnsent is how much is kept for a socket at the most. What is passed on is less,
+// since nothing more is read for it before it has gone; but crypto/tls answers every
+// key update that it is asked for, and the other end may read none of the answers.
+const maxUnsent = 4 * maxRead
+
+// Write implements [net.Conn]. Once detached it always takes all of p, and closes when
+// that is too much to keep.
 func (k *socket) Write(p []byte) (int, error) {
 	switch {
 	case !k.detached():
@@ -129,6 +135,9 @@ func (k *socket) Write(p []byte) (int, error) {
 		return 0, net.ErrClosed
 	case k.failed != nil:
 		return 0, k.failed
+	case k.unsent != nil && len(*k.unsent)+len(p) > maxUnsent:
+		_ = k.Close()
+		return 0, net.ErrClosed
 	case k.unsent != nil:
 		*k.unsent = append(*k.unsent, p...)
 		return len(p), nil
