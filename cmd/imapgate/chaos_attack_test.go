@@ -156,7 +156,7 @@ func TestChaosSlowClients(t *testing.T) {
 			drips.Go(func() {
 				for {
 					select {
-					case <-time.After(timer / 3):
+					case <-time.After(scaled(timer/3, 10*time.Second)):
 					case <-stop:
 						return
 					}

@@ -15,7 +15,7 @@ import (
 )
 
 // forgetInterval is how often an old process looks whether it still needs its table.
-const forgetInterval = 10 * time.Second
+const forgetInterval = time.Second
 
 // retire keeps the sessions of this process, in whose place a new one serves, until
 // they end, and no longer than shutdown.drain_timeout. Then, or when the new
@@ -56,7 +56,8 @@ func (a *app) retire(ctx context.Context, signals <-chan os.Signal, s *successor
 			}
 			a.log.Warn("a new process serves: this signal is for that one", zap.Stringer("signal", sig), zap.Int("pid", s.cmd.Process.Pid))
 		case <-forget.C:
-			if a.inForce.routing != nil && a.server.Connections() == 0 {
+			// An older process asks here before it lets somebody in.
+			if a.inForce.routing != nil && older == nil && a.server.Connections() == 0 {
 				a.forget()
 			}
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"imapgate/cmd/imapgate/internal/admin"
 )
@@ -257,6 +258,28 @@ func TestUpgradesInARowKnowOfAllSessions(t *testing.T) {
 	}
 	if s := p.status(t); s.Sessions != 0 || s.Older != nil {
 		t.Errorf("at the end: %+v", s)
+	}
+}
+
+// TestAClientOfTheOldestOfThreeProcessesLogsIn has a client who connected before two
+// upgrades: the process in between, that the oldest one asks, has nobody of its own who
+// could still log in, and keeps its table for those.
+func TestAClientOfTheOldestOfThreeProcessesLogsIn(t *testing.T) {
+	p := install(t)
+	p.serving(t)
+	waiting, err := connect(t, p.listen[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	between := p.upgrade(t)
+	session := login(t, p.listen[0], "alice@example.org") // in the process between
+	p.upgrade(t)
+	<-time.After(2 * forgetInterval)
+	if reply := waiting.do(t, "LOGIN alice@example.org "+demoPassword); !strings.HasPrefix(reply, "t OK") {
+		t.Errorf("the client of the oldest process: %s", reply)
+	}
+	if reply := session.do(t, "NOOP"); !strings.HasPrefix(reply, "t OK") {
+		t.Errorf("the session of process %d: %s", between.PID, reply)
 	}
 }
 
