@@ -56,22 +56,43 @@ type place struct {
 // told to make room are leaving.
 func slack(bound int) int { return max(8, bound/16) }
 
-// arrive gives c a place, unless bound (0: none) leaves no room. It may be another
-// one that has to make room: the caller tells it to go.
-func (a *admission) arrive(c *conn, bound int) (ok bool, goes *conn) {
+// arrive gives c a place, unless its address has too many or bound (0: none) leaves no
+// room; then it returns the limit that forbids it. It may be another one that has to
+// make room: the caller tells it to go. The address is the zero value when it is not
+// known yet, or does not count.
+func (a *admission) arrive(c *conn, address netip.Prefix, bound int) (limit string, goes *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if limit = a.tooMany(address, &c.cfg.Limits); limit != "" {
+		return limit, nil
+	}
 	if bound > 0 && a.all >= bound {
 		if a.all >= bound+slack(bound) {
-			return false, nil
+			return limitConnections, nil
 		}
 		if goes = a.oldest(); goes == nil {
-			return false, nil
+			return limitConnections, nil
 		}
 	}
 	a.all++
 	c.place = &place{in: a, waiting: true, queued: a.waiting.PushBack(c)}
-	return true, goes
+	return "", goes
+}
+
+// tooMany returns the limit that forbids one more connection from an address, ""
+// for none. The caller holds mu.
+func (a *admission) tooMany(address netip.Prefix, l *Limits) string {
+	if !address.IsValid() {
+		return ""
+	}
+	has := a.addresses[address]
+	switch {
+	case l.ConnectionsPerAddress > 0 && has.all >= l.ConnectionsPerAddress:
+		return limitAddress
+	case l.UnauthenticatedPerAddress > 0 && has.waiting >= l.UnauthenticatedPerAddress:
+		return limitUnauthenticated
+	}
+	return ""
 }
 
 // oldest takes the connection that has waited longest for its login out of the
@@ -118,14 +139,8 @@ func (p *place) countFor(address netip.Prefix, l *Limits) string {
 	if address == p.address {
 		return ""
 	}
-	if address.IsValid() {
-		has := a.addresses[address]
-		switch {
-		case l.ConnectionsPerAddress > 0 && has.all >= l.ConnectionsPerAddress:
-			return limitAddress
-		case l.UnauthenticatedPerAddress > 0 && has.waiting >= l.UnauthenticatedPerAddress:
-			return limitUnauthenticated
-		}
+	if limit := a.tooMany(address, l); limit != "" {
+		return limit
 	}
 	p.forAddress(-1)
 	p.address = address

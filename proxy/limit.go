@@ -71,12 +71,7 @@ func (e *limitError) bye() string {
 // by now: once that is known at all, and whenever it becomes another one. The error
 // ends the connection.
 func (c *conn) countAddress() error {
-	from := c.client.remote.Addr()
-	key := network(from)
-	if contains(c.cfg.ExemptNetworks, from) || contains(c.cfg.TrustedNetworks, from) {
-		key = netip.Prefix{}
-	}
-	limit := c.place.countFor(key, &c.cfg.Limits)
+	limit := c.place.countFor(c.countedAddress(), &c.cfg.Limits)
 	if limit == "" {
 		return nil
 	}
@@ -85,6 +80,16 @@ func (c *conn) countAddress() error {
 	}
 	c.srv.limited(limit, c.fields()...)
 	return &limitError{limit}
+}
+
+// countedAddress is what the connection counts for by the address that its client is
+// known by now, the zero value for none.
+func (c *conn) countedAddress() netip.Prefix {
+	from := c.client.remote.Addr()
+	if contains(c.cfg.ExemptNetworks, from) || contains(c.cfg.TrustedNetworks, from) {
+		return netip.Prefix{}
+	}
+	return network(from)
 }
 
 // countUser makes the connection count as a session of the user who has just proved

@@ -327,6 +327,33 @@ func TestDescriptorsBoundConnections(t *testing.T) {
 	})
 }
 
+// TestWhoHasTooManyMakesNobodyGo fills a server up. An address that has as many
+// connections as it may have can turn out none of another one by opening more.
+func TestWhoHasTooManyMakesNobodyGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := oneBackend(t)
+		cfg.ExemptNetworks = nil
+		cfg.Limits = proxy.Limits{Connections: 4, UnauthenticatedPerAddress: 3}
+		metrics := new(counted)
+		g := newLimitedGate(t, cfg, proxy.Options{Metrics: metrics}, proxy.Listener{TLS: proxy.TLSNone})
+		good, _ := g.greeted(t, "192.0.2.1:1")
+		for range 3 {
+			if _, ok := g.greeted(t, "192.0.2.2:1"); !ok {
+				t.Fatal("who fills it up is not let in")
+			}
+		}
+		for range 5 {
+			if c, ok := g.greeted(t, "192.0.2.2:1"); ok || c.seen.String() != "* BYE [UNAVAILABLE] Too many connections from your address.\r\n" {
+				t.Errorf("one too many is told %q", c.seen)
+			}
+		}
+		if reply, _ := good.command("LOGIN alice secret"); !strings.HasPrefix(reply, "OK") {
+			t.Errorf("who was there before is told %q", reply)
+		}
+		expectLimited(t, metrics, map[string]int{"unauthenticated_per_address": 5})
+	})
+}
+
 // TestShutdownWhileOverloaded ends a server while it holds connections back.
 func TestShutdownWhileOverloaded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

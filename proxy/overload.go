@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -64,18 +65,23 @@ func (s *Server) room(l *Limits) int {
 	return bound
 }
 
-// arrive lets a connection in, or says that there is no room for it.
+// arrive lets a connection in, or says that there is no room for it. Whose address has
+// too many already is to make nobody else go.
 func (s *Server) arrive(c *conn) *limitError {
-	ok, goes := s.admission.arrive(c, s.room(&c.cfg.Limits))
+	var from netip.Prefix
+	if len(c.l.ProxyFrom) == 0 { // else the header will tell
+		from = c.countedAddress()
+	}
+	limit, goes := s.admission.arrive(c, from, s.room(&c.cfg.Limits))
 	if goes != nil {
 		s.limited(limitConnections, c.fields()...)
 		goes.evict()
 	}
-	if ok {
+	if limit == "" {
 		return nil
 	}
-	s.limited(limitConnections, c.fields()...)
-	return &limitError{limitConnections}
+	s.limited(limit, c.fields()...)
+	return &limitError{limit}
 }
 
 // shed makes the connections go that have waited longest for their login.
