@@ -31,9 +31,10 @@ func (c *conn) readLogin(ctx context.Context) (*attempt, error) {
 		}
 		c.state = "command"
 		cmd, err := c.commands.ReadCommand()
+		n := c.taken()
 		if t := c.traced(); t != nil && (err == nil || !isEnd(err)) {
 			var text string
-			text, c.tag = maskCommand(cmd, c.taken())
+			text, c.tag = maskCommand(cmd, n)
 			t.say("C", text)
 		}
 		if err == nil {

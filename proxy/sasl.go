@@ -72,8 +72,9 @@ func (c *conn) challenge(encoded string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	n := c.taken()
 	if t := c.traced(); t != nil {
-		t.say("C", octets("response, octets", c.taken()))
+		t.say("C", octets("response, octets", n))
 	}
 	if string(line) == "*" {
 		return nil, errCancelled

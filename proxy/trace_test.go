@@ -138,6 +138,28 @@ B: tagged OK [octets: N]
 	})
 }
 
+// TestATraceThatBeginsLaterCountsWhatItShows begins to watch a connection that has
+// said something: the length of a command is that of the command.
+func TestATraceThatBeginsLaterCountsWhatItShows(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGate(t, oneBackend(t), proxy.Listener{TLS: proxy.TLSNone}, &proxytest.Backend{})
+		c := g.connect(t)
+		c.line()
+		c.command("NOOP")
+		c.command("AUTHENTICATE PLAIN", "*")
+		r := watch(t, g)
+		c.command("ID NIL")
+		c.command("AUTHENTICATE PLAIN", "*")
+		_ = c.nc.Close()
+		synctest.Wait()
+		for _, want := range []string{"C: c3 ID [octets in all: 11]\n", "C: [response, octets: 3]\n"} {
+			if !strings.Contains(r.String(), want) {
+				t.Errorf("no %q in:\n%s", want, r)
+			}
+		}
+	})
+}
+
 // withoutChance replaces what differs from run to run, or is the test double's.
 func withoutChance(text string) string {
 	var b strings.Builder
