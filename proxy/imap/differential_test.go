@@ -48,11 +48,16 @@ func newLoginServer(tb testing.TB) *loginServer {
 }
 
 // logins returns the names and passwords that the server gets from a client that sends
-// input and, at some offsets, waits to be asked to go on.
+// input and, at some offsets, waits to be asked to go on. It is none when the server
+// refuses the first command: what it makes of the rest, which may be a literal that
+// nobody waited for, is then another server's mistake.
 func (ls *loginServer) logins(input []byte, waits []int) [][2]string {
 	conn := &memoryConn{in: input, waits: waits, closed: make(chan struct{})}
 	ls.accept <- conn
 	<-conn.closed
+	if conn.refused.Load() {
+		return nil
+	}
 	return conn.logins
 }
 
@@ -82,7 +87,9 @@ type memoryConn struct {
 	closed chan struct{}
 	logins [][2]string // owned by the session until closed
 
-	asked atomic.Bool // to go on
+	asked   atomic.Bool // to go on
+	called  atomic.Bool // the session's Login was
+	refused atomic.Bool // a command was, before that
 }
 
 func (c *memoryConn) Read(p []byte) (int, error) {
@@ -108,6 +115,9 @@ func (c *memoryConn) Write(p []byte) (int, error) {
 	for line := range bytes.Lines(p) {
 		if line[0] == '+' {
 			c.asked.Store(true)
+		}
+		if bytes.Contains(line, []byte(" BAD ")) && !c.called.Load() {
+			c.refused.Store(true)
 		}
 	}
 	return len(p), nil
@@ -139,6 +149,7 @@ func (s *loginSession) Close() error { return nil }
 
 // Login fails, so that no other command gets anywhere.
 func (s *loginSession) Login(user, pass string) error {
+	s.conn.called.Store(true)
 	s.conn.logins = append(s.conn.logins, [2]string{user, pass})
 	return imapserver.ErrAuthFailed
 }
