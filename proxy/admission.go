@@ -58,7 +58,8 @@ func slack(bound int) int { return max(8, bound/16) }
 
 // arrive gives c a place, unless its address has too many or bound (0: none) leaves no
 // room; then it returns the limit that forbids it. It may be another one that has to
-// make room: the caller tells it to go. The address is the zero value when it is not
+// make room: the caller tells it to go. The address is counted at once, so that a burst
+// from it is judged as what comes one by one is; it is the zero value when it is not
 // known yet, or does not count.
 func (a *admission) arrive(c *conn, address netip.Prefix, bound int) (limit string, goes *conn) {
 	a.mu.Lock()
@@ -75,7 +76,8 @@ func (a *admission) arrive(c *conn, address netip.Prefix, bound int) (limit stri
 		}
 	}
 	a.all++
-	c.place = &place{in: a, waiting: true, queued: a.waiting.PushBack(c)}
+	c.place = &place{in: a, waiting: true, queued: a.waiting.PushBack(c), address: address}
+	c.place.forAddress(+1)
 	return "", goes
 }
 
