@@ -100,7 +100,7 @@ func (s *Set) Reload(ctx context.Context, force bool) error {
 
 // Check returns the error that Load would return, and changes nothing.
 func (s *Set) Check(ctx context.Context, def route.Definition, sources []Source, force bool) error {
-	rows, err := readAll(ctx, def, sources)
+	rows, err := readAll(ctx, sources, route.NewPace(def.Gently))
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
@@ -183,7 +183,7 @@ func (s *Set) end() { s.loading <- struct{}{} }
 // load reads sources, loads the table and keeps the result.
 func (s *Set) load(ctx context.Context, def route.Definition, sources []Source, force bool) error {
 	start := time.Now()
-	rows, err := readAll(ctx, def, sources)
+	rows, err := readAll(ctx, sources, route.NewPace(def.Gently))
 	switch {
 	case ctx.Err() != nil:
 		err = ctx.Err()
@@ -202,10 +202,9 @@ func (s *Set) load(ctx context.Context, def route.Definition, sources []Source, 
 }
 
 // readAll reads every source, whatever is wrong with the others.
-func readAll(ctx context.Context, def route.Definition, sources []Source) (*route.Rows, error) {
+func readAll(ctx context.Context, sources []Source, pace *route.Pace) (*route.Rows, error) {
 	var all *route.Rows
 	var errs []error
-	pace := route.NewPace(def.Gently)
 	for _, src := range sources {
 		rows, err := src.Read(ctx)
 		if err != nil {
