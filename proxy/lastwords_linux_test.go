@@ -17,6 +17,8 @@ func TestTheEndComesWithTheLastWords(t *testing.T) {
 	st := newStreet(t)
 	nc, in, err := st.login("c1", true, func(nc net.Conn, in *bufio.Reader) {
 		_, _ = in.ReadString('\n')
+		_, _ = io.WriteString(nc, "a1 OK done\r\n")
+		_, _ = in.ReadString('\n')
 		cork(t, nc)
 		_, _ = io.WriteString(nc, "* BYE\r\na2 OK done\r\n")
 	})
@@ -24,6 +26,13 @@ func TestTheEndComesWithTheLastWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
+	// The first look at a session reads before the kernel has told that there is an end.
+	if _, err := io.WriteString(nc, "a1 NOOP\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(nc, "a2 LOGOUT\r\n"); err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,9 @@ login: {exempt_networks: [127.0.0.0/8]}
 log: {format: json, level: debug}
 debug: {core_dumps: true} # else nobody but root could look
 `, address, backend.address)})
+	// A thread that a signal interrupts has its registers written to its stack by the
+	// kernel, with what was copied last. Go's scheduler sends such signals.
+	t.Setenv("GODEBUG", "asyncpreemptoff=1")
 	p := startProcess(t, "serve", "-c", dir+"/x.yaml")
 	p.waitLine(t, "listening")
 
