@@ -19,7 +19,7 @@ func newBench() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure imapgate beside nginx, HAProxy and Dovecot",
-		Long: `Start each proxy in turn on the first CPU, with the same backend and the same load on
+		Long: `Run each test on each proxy in turn: that is on the first CPU, its backend and the load on
 the others, as many rounds as wanted, and print medians, how imapgate compares with
 the best of the others, and whether it is what it wants to be. Samples during which
 other programs used more than 12 % of a CPU are repeated.

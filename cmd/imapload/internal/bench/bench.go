@@ -83,9 +83,11 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	}
 	defer func() { _ = r.layout.remove() }()
 	for round := range o.Rounds {
-		for _, t := range some {
-			if err := r.measure(ctx, t, what, round); err != nil {
-				return err
+		for _, test := range what {
+			for _, t := range some {
+				if err := r.measure(ctx, t, test, round); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -108,45 +110,27 @@ func (r *run) loadCPUs(s setup) []int {
 	return r.cpus[s.cores:]
 }
 
-// measure runs a round's tests on one target.
-func (r *run) measure(ctx context.Context, t target, what []test, round int) (err error) {
-	var in *instance
-	stop := func() {
-		if in != nil {
-			in.stop()
-			in = nil
-		}
+// measure runs a round's test on one target. That is started for it alone: samples that
+// are compared are to lie close together, since machines have slow and fast minutes.
+func (r *run) measure(ctx context.Context, t target, test test, round int) error {
+	if round > 0 && test.once || t.name == limit && !test.direct || test.admin && !t.admin || test.setup.backendTLS && !t.backendTLS {
+		return nil
 	}
-	defer stop()
-	for _, test := range what {
-		if round > 0 && test.once || t.name == limit && !test.direct || test.admin && !t.admin || test.setup.backendTLS && !t.backendTLS {
-			continue
-		}
-		if r.layout.maxSessions() < test.sessions*9/10 {
-			r.progress("%s %s: left out, since %d descriptors are too few for %d sessions", t.name, test.name, r.layout.files, test.sessions)
-			continue
-		}
-		if in != nil && (test.fresh || in.setup != test.setup) {
-			stop()
-		}
-		if in == nil {
-			if in, err = r.start(ctx, t, test.setup); err != nil {
-				return fmt.Errorf("start: %w", err)
-			}
-		}
-		s, err := r.sample(ctx, in, test)
-		if err != nil {
-			return err
-		}
-		s.Round = round
-		if err := r.keep(s); err != nil {
-			return err
-		}
-		if test.fresh || s.Failed != "" {
-			stop()
-		}
+	if r.layout.maxSessions() < test.sessions*9/10 {
+		r.progress("%s %s: left out, since %d descriptors are too few for %d sessions", t.name, test.name, r.layout.files, test.sessions)
+		return nil
 	}
-	return nil
+	in, err := r.start(ctx, t, test.setup)
+	if err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	defer in.stop()
+	s, err := r.sample(ctx, in, test)
+	if err != nil {
+		return err
+	}
+	s.Round = round
+	return r.keep(s)
 }
 
 // sample measures until others are quiet.
@@ -189,7 +173,7 @@ func (r *run) sample(ctx context.Context, in *instance, t test) (best sample, er
 		}
 		best.Tries = try
 		// Memory cannot be taken back, and noise does not add any.
-		if r.Quick || t.fresh || best.otherUse() < noiseLimit {
+		if r.Quick || t.memory || best.otherUse() < noiseLimit {
 			break
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // linkDelay is what a slow line to the backend takes in each direction.
 const linkDelay = 10 * time.Millisecond
 
-// setup is how a target is started for a test. Tests with the same one share it.
+// setup is how a target is started for a test.
 type setup struct {
 	cores      int
 	backendTLS bool
@@ -25,7 +25,7 @@ type test struct {
 	flags    []string // its flags
 	setup    setup
 	sessions int  // that a proxy has to hold
-	fresh    bool // of memory: the target is started for this test alone
+	memory   bool // of that: noise does not matter
 	half     bool // at half the logins a second that the target has managed
 	direct   bool // says something without a proxy, too
 	admin    bool // needs a target that can be told to reload
@@ -82,7 +82,7 @@ func tests(quick bool) []test {
 		sessions := number(n, n/500)
 		all = append(all, test{
 			name: "idle" + strconv.Itoa(n), kind: "idle", flags: idle(sessions), sessions: sessions,
-			setup: one, direct: true, fresh: true, once: n > 10_000,
+			setup: one, direct: true, memory: true, once: n > 10_000,
 		})
 	}
 	sessions := number(10_000, 20)
@@ -90,10 +90,10 @@ func tests(quick bool) []test {
 		all,
 		test{
 			name: "idletls", kind: "idle", flags: idle(sessions), sessions: sessions,
-			setup: setup{cores: 1, backendTLS: true}, fresh: true,
+			setup: setup{cores: 1, backendTLS: true}, memory: true,
 		},
 		test{
-			name: "append", kind: "idle", sessions: number(1_000, 10), setup: one, fresh: true, once: true,
+			name: "append", kind: "idle", sessions: number(1_000, 10), setup: one, memory: true, once: true,
 			flags: append(idle(number(1_000, 10)), "--uploaders", count(32, 2), "--upload-size", count(32<<20, 1<<20), "--silence", lasting(time.Minute)),
 		},
 		test{
