@@ -34,6 +34,7 @@ TLS_PACKAGES = testssl.sh=testssl openssl=openssl
 PEERS   = nginx=nginx libnginx-mod-mail=/usr/lib/nginx/modules/ngx_mail_module.so \
 	haproxy=haproxy dovecot-imapd=/usr/lib/dovecot/imap
 ROUNDS  ?= 5
+LASTING ?= 6s
 TARGETS ?=
 TESTS   ?=
 SAMPLES ?=
@@ -91,10 +92,10 @@ cover: packages ## run all tests; print what they cover and write coverage.out
 bench: ## run the benchmarks that match BENCH
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem ./...
 
-bench-peers: build ## measure beside nginx, HAProxy and Dovecot; ROUNDS=5 TARGETS= TESTS= SAMPLES=FILE
+bench-peers: build ## measure beside nginx, HAProxy and Dovecot; ROUNDS=5 LASTING=6s TARGETS= TESTS= SAMPLES=FILE
 	@$(MAKE) --no-print-directory packages PACKAGES='$(PEERS)'
 	CGO_ENABLED=0 $(GO) build -trimpath -o imapload ./cmd/imapload
-	./imapload bench --rounds $(ROUNDS) --targets '$(TARGETS)' --tests '$(TESTS)' --samples '$(SAMPLES)'
+	./imapload bench --rounds $(ROUNDS) --duration $(LASTING) --targets '$(TARGETS)' --tests '$(TESTS)' --samples '$(SAMPLES)'
 
 # Installs those of PACKAGES that are missing, where it can. What remains
 # missing is an error in CI; elsewhere it is left to the tests that need it.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,6 +34,7 @@ Each session of a proxy takes two descriptors, so 40,000 need "ulimit -n 86000".
 Targets: ` + strings.Join(bench.TargetNames(), ", ") + `
 Tests:   ` + strings.Join(bench.TestNames(), ", "),
 		Example: `  imapload bench --rounds 3 --tests logins,resumed,half
+  imapload bench --rounds 25 --duration 2s --tests logins,half
   imapload bench --targets imapgate,haproxy --tests idle1000,idle10000 --samples samples.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -58,6 +60,7 @@ Tests:   ` + strings.Join(bench.TestNames(), ", "),
 	flags := cmd.Flags()
 	flags.StringVar(&o.Imapgate, "imapgate", "./imapgate", "the imapgate that is measured, a `file`")
 	flags.IntVar(&o.Rounds, "rounds", 5, "how often each test is run on each target")
+	flags.DurationVar(&o.Duration, "duration", 6*time.Second, "how long logins, bulk and NOOPs are measured each time; on a machine with slow and fast\nminutes, many short rounds say more than few long ones")
 	flags.StringSliceVar(&o.Targets, "targets", nil, "what is measured (default all)")
 	flags.StringSliceVar(&o.Tests, "tests", nil, "what of it (default all)")
 	flags.BoolVar(&o.Quick, "quick", false, "only show that everything works: what it prints means nothing")

@@ -21,9 +21,10 @@ type Options struct {
 	Self     string // the path of imapload, for what is started
 	Imapgate string // the path of the imapgate that is measured
 	Rounds   int
-	Targets  []string // of TargetNames; empty: all
-	Tests    []string // of TestNames; empty: all
-	Quick    bool     // shows that everything works, and measures nothing
+	Duration time.Duration // of a sample of logins, bulk or NOOPs, behind a quarter of it to warm up
+	Targets  []string      // of TargetNames; empty: all
+	Tests    []string      // of TestNames; empty: all
+	Quick    bool          // shows that everything works, and measures nothing
 	Samples  io.Writer
 	Progress io.Writer
 }
@@ -56,7 +57,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("target %w", err)
 	}
-	what, err := chosen(tests(o.Quick), o.Tests, func(t test) string { return t.name })
+	what, err := chosen(tests(o), o.Tests, func(t test) string { return t.name })
 	if err != nil {
 		return fmt.Errorf("test %w", err)
 	}
@@ -184,7 +185,7 @@ func (r *run) sample(ctx context.Context, in *instance, t test) (best sample, er
 func (r *run) halfRate(ctx context.Context, in *instance) (float64, error) {
 	peak, ok := r.samples.median(in.target.name, "logins", "per_s")
 	if !ok {
-		for _, t := range tests(r.Quick) {
+		for _, t := range tests(r.Options) {
 			if t.name != "logins" {
 				continue
 			}

@@ -35,22 +35,22 @@ type test struct {
 // TestNames lists the tests.
 func TestNames() []string {
 	var names []string
-	for _, t := range tests(false) {
+	for _, t := range tests(Options{}) {
 		names = append(names, t.name)
 	}
 	return names
 }
 
 // tests returns all that there are; quick ones show that they work, and nothing else.
-func tests(quick bool) []test {
+func tests(o Options) []test {
 	lasting := func(d time.Duration) string {
-		if quick {
+		if o.Quick {
 			d = min(d, 200*time.Millisecond)
 		}
 		return d.String()
 	}
 	number := func(full, small int) int {
-		if quick {
+		if o.Quick {
 			return small
 		}
 		return full
@@ -58,13 +58,11 @@ func tests(quick bool) []test {
 	count := func(full, small int) string { return strconv.Itoa(number(full, small)) }
 
 	one := setup{cores: 1}
-	logins := []string{"--workers", count(128, 8), "--warm-up", lasting(1500 * time.Millisecond), "--duration", lasting(6 * time.Second)}
-	bulk := []string{
-		"--connections", "4", "--size", count(16<<20, 1<<20),
-		"--warm-up", lasting(1500 * time.Millisecond), "--duration", lasting(6 * time.Second),
-	}
+	timed := []string{"--warm-up", lasting(o.Duration / 4), "--duration", lasting(o.Duration)}
+	logins := append([]string{"--workers", count(128, 8)}, timed...)
+	bulk := append([]string{"--connections", "4", "--size", count(16<<20, 1<<20)}, timed...)
 	ping := func(connections int) []string {
-		return []string{"--connections", strconv.Itoa(connections), "--warm-up", lasting(time.Second), "--duration", lasting(5 * time.Second)}
+		return append([]string{"--connections", strconv.Itoa(connections)}, timed...)
 	}
 	idle := func(sessions int) []string {
 		return []string{"--sessions", strconv.Itoa(sessions), "--settle", lasting(5 * time.Second)}
@@ -72,7 +70,7 @@ func tests(quick bool) []test {
 	all := []test{
 		{name: "logins", kind: "logins", flags: logins, setup: one, direct: true},
 		{name: "resumed", kind: "logins", flags: append([]string{"--resume"}, logins...), setup: one, direct: true},
-		{name: "half", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, logins[2:]...), setup: one, direct: true, half: true},
+		{name: "half", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, timed...), setup: one, direct: true, half: true},
 		{name: "download", kind: "download", flags: bulk, setup: one, direct: true},
 		{name: "upload", kind: "upload", flags: bulk, setup: one, direct: true},
 		{name: "ping1", kind: "ping", flags: ping(1), setup: one, direct: true},
@@ -109,7 +107,7 @@ func tests(quick bool) []test {
 		},
 		test{name: "logins2", kind: "logins", flags: logins, setup: setup{cores: 2}},
 		test{
-			name: "reload", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, logins[2:]...),
+			name: "reload", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, timed...),
 			setup: setup{cores: 1, rows: number(1_000_000, 1_000)}, half: true, admin: true,
 		},
 	)
