@@ -72,7 +72,7 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 	raw, err := s.dial(quick, b)
 	if err != nil {
 		fail := unreached("login/connect", err)
-		fail.ours = errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.EADDRNOTAVAIL)
+		fail.ours = isLack(err) || errors.Is(err, syscall.EADDRNOTAVAIL)
 		return nil, fail
 	}
 	bc := newBackendConn(b, raw)

@@ -171,7 +171,7 @@ func tlvsFor(cl *clientInfo) []proxyproto.TLV {
 
 // contains says whether a is in one of the networks.
 func contains(networks []netip.Prefix, a netip.Addr) bool {
-	a = a.Unmap()
+	a = a.Unmap().WithZone("") // a prefix has none, and matches no address that has
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
