@@ -21,7 +21,10 @@ type admission struct {
 }
 
 // addressCount is what one address has.
-type addressCount struct{ all, waiting int }
+type addressCount struct {
+	all, waiting int
+	queue        *list.List // of *conn: who of it is not logged in, oldest first; nil when nobody is
+}
 
 // userCount is what one user has.
 type userCount struct {
@@ -46,6 +49,8 @@ type place struct {
 	in      *admission
 	waiting bool          // not logged in
 	queued  *list.Element // in admission.waiting; nil once it was told to go
+	own     *list.Element // in the queue of its address, likewise
+	owes    int           // the bound it came beyond before it was known whose place it takes; 0: none
 	address netip.Prefix  // it counts for; the zero value: for none
 	user    string        // whose session it is
 	from    netip.Prefix  // the user's address; the zero value: none that counts
@@ -56,56 +61,82 @@ type place struct {
 // told to make room are leaving.
 func slack(bound int) int { return max(8, bound/16) }
 
-// arrive gives c a place, unless its address has too many or bound (0: none) leaves no
-// room; then it returns the limit that forbids it. It may be another one that has to
-// make room: the caller tells it to go. The address is counted at once, so that a burst
-// from it is judged as what comes one by one is; it is the zero value when it is not
-// known yet, or does not count.
-func (a *admission) arrive(c *conn, address netip.Prefix, bound int) (limit string, goes *conn) {
+// judgement is what becomes of a newcomer: which limit it has come up to, "" for none,
+// and who makes room for it then. When nobody does, it is turned away.
+type judgement struct {
+	limit string
+	goes  *conn
+	now   bool // those who were told before it are slow to go: this one is not waited for
+}
+
+func (j judgement) refused() bool { return j.limit != "" && j.goes == nil }
+
+// arrive gives c a place, unless there is no room for it within bound (0: none) or
+// at its address. The address is counted at once, so that a burst from it is judged
+// as what comes one by one is; it is the zero value when it does not count. While it
+// is not known yet nobody is told to go: countFor finds out who it is to be.
+func (a *admission) arrive(c *conn, address netip.Prefix, known bool, bound int) judgement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if limit = a.tooMany(address, &c.cfg.Limits); limit != "" {
-		return limit, nil
+	full, owes := bound > 0 && a.all >= bound, 0
+	if full && (a.all >= bound+slack(bound) || a.waiting.Len() == 0) {
+		return judgement{limit: limitConnections}
 	}
-	if bound > 0 && a.all >= bound {
-		if a.all >= bound+slack(bound) {
-			return limitConnections, nil
-		}
-		if goes = a.oldest(); goes == nil {
-			return limitConnections, nil
-		}
+	j := a.crowded(address, &c.cfg.Limits)
+	switch {
+	case j.refused():
+		return j
+	case full && !known:
+		owes = bound
+	case full && j.goes == nil:
+		j = judgement{limit: limitConnections, goes: a.first(&a.waiting)}
 	}
 	a.all++
-	c.place = &place{in: a, waiting: true, queued: a.waiting.PushBack(c), address: address}
+	c.place = &place{in: a, waiting: true, queued: a.waiting.PushBack(c), owes: owes, address: address}
 	c.place.forAddress(+1)
-	return "", goes
+	return j
 }
 
-// tooMany returns the limit that forbids one more connection from an address, ""
-// for none. The caller holds mu.
-func (a *admission) tooMany(address netip.Prefix, l *Limits) string {
+// crowded judges one more connection from an address. Where the address has as many
+// as it may have, its own that has waited longest for its login goes: neither
+// strangers nor neighbours behind the same address can be kept out by who only holds
+// connections open. The caller holds mu.
+func (a *admission) crowded(address netip.Prefix, l *Limits) (j judgement) {
 	if !address.IsValid() {
-		return ""
+		return j
 	}
 	has := a.addresses[address]
+	var n, bound int
 	switch {
 	case l.ConnectionsPerAddress > 0 && has.all >= l.ConnectionsPerAddress:
-		return limitAddress
+		j.limit, n, bound = limitAddress, has.all, l.ConnectionsPerAddress
 	case l.UnauthenticatedPerAddress > 0 && has.waiting >= l.UnauthenticatedPerAddress:
-		return limitUnauthenticated
+		j.limit, n, bound = limitUnauthenticated, has.waiting, l.UnauthenticatedPerAddress
+	default:
+		return j
 	}
-	return ""
+	// Who does not read what it is told takes its time to go. Those after it are not
+	// told, or they would keep the place of newcomers together.
+	if has.queue != nil && n < bound+2*slack(bound) {
+		j.goes, j.now = a.first(has.queue), n >= bound+slack(bound)
+	}
+	return j
 }
 
-// oldest takes the connection that has waited longest for its login out of the
-// queue, nil when there is none. The caller holds mu.
-func (a *admission) oldest() *conn {
-	e := a.waiting.Front()
+// first takes the connection that has waited longest for its login out of a queue, and
+// out of the other one that it is in; nil when there is none. The caller tells it to
+// go, and holds mu.
+func (a *admission) first(queue *list.List) *conn {
+	e := queue.Front()
 	if e == nil {
 		return nil
 	}
-	c, _ := a.waiting.Remove(e).(*conn)
-	c.place.queued = nil
+	c, _ := e.Value.(*conn)
+	p := c.place
+	p.forAddress(-1)
+	a.waiting.Remove(p.queued)
+	p.queued = nil
+	p.forAddress(+1)
 	return c
 }
 
@@ -116,7 +147,7 @@ func (a *admission) shed(share float64) []*conn {
 	defer a.mu.Unlock()
 	var out []*conn
 	for range max(1, int(share*float64(a.waiting.Len()))) {
-		c := a.oldest()
+		c := a.first(&a.waiting)
 		if c == nil {
 			break
 		}
@@ -132,25 +163,37 @@ func (a *admission) full(bound int) bool {
 	return bound > 0 && a.all >= bound
 }
 
-// countFor makes the connection count for an address instead of the one before,
-// unless that has too many already. It returns the limit that forbids it.
-func (p *place) countFor(address netip.Prefix, l *Limits) string {
+// countFor makes the connection count for an address instead of the one before, if
+// there is room for it there. An address that has too many displaces its own, even
+// where there are too many in all.
+func (p *place) countFor(address netip.Prefix, l *Limits) (j judgement) {
 	a := p.in
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if address == p.address {
-		return ""
+	if p.queued == nil {
+		return j // it was told to go
 	}
-	if limit := a.tooMany(address, l); limit != "" {
-		return limit
+	if address != p.address {
+		if j = a.crowded(address, l); j.refused() {
+			return j
+		}
+		p.forAddress(-1)
+		p.address = address
+		p.forAddress(+1)
 	}
-	p.forAddress(-1)
-	p.address = address
-	p.forAddress(+1)
-	return ""
+	if p.owes > 0 && a.all > p.owes && j.goes == nil {
+		j = judgement{limit: limitConnections}
+		a.waiting.MoveToBack(p.queued) // it is the newcomer, whatever has come meanwhile
+		if a.waiting.Len() > 1 {
+			j.goes = a.first(&a.waiting)
+		}
+	}
+	p.owes = 0
+	return j
 }
 
-// forAddress adds n connections like this one to its address. The caller holds mu.
+// forAddress adds n connections like this one to its address, or takes them away. The
+// caller holds mu.
 func (p *place) forAddress(n int) {
 	if !p.address.IsValid() {
 		return
@@ -160,6 +203,18 @@ func (p *place) forAddress(n int) {
 	has.all += n
 	if p.waiting {
 		has.waiting += n
+	}
+	switch {
+	case p.own != nil: // n is negative
+		has.queue.Remove(p.own)
+		if p.own = nil; has.queue.Len() == 0 {
+			has.queue = nil
+		}
+	case n > 0 && p.queued != nil:
+		if has.queue == nil {
+			has.queue = list.New()
+		}
+		p.own = has.queue.PushBack(p.queued.Value)
 	}
 	if has == (addressCount{}) {
 		delete(a.addresses, p.address)

@@ -48,6 +48,11 @@ func (c *conn) login(ctx context.Context, a *attempt) (*backendConn, *failure) {
 			b = nil
 		}
 	}
+	if fail != nil && errors.Is(c.interruption(), errEvicted) {
+		// How far it had come would tell whether there is such a user, and says nothing
+		// about a backend.
+		fail = &failure{reply: errUnavailable, result: resultLimited, state: "login/limit", reason: "evicted", err: errEvicted}
+	}
 	res := resultOK
 	if fail != nil {
 		res = fail.result
@@ -325,8 +330,8 @@ func isTimeout(err error) bool {
 // noteBackend counts a failed attempt that is the backend's fault, and logs one
 // that may pass.
 func (c *conn) noteBackend(ctx context.Context, a *attempt, b *Backend, f *failure) {
-	if f.result != resultUnavailable && f.result != resultMisconfigured || f.client != nil || f.moved {
-		return // the client's matter, that is logged with its reply
+	if f.result != resultUnavailable && f.result != resultMisconfigured || f.client != nil || f.moved || c.interruption() != nil {
+		return // the client's matter, that is logged with its reply, or ours
 	}
 	c.srv.metrics.BackendFailed(f.backend, f.reason)
 	if f.result == resultUnavailable {

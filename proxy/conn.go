@@ -208,7 +208,8 @@ func (c *conn) interrupt() { c.interruptFor(errShutdown) }
 // evict does so because others need the room.
 func (c *conn) evict() { c.interruptFor(errEvicted) }
 
-// interruptFor makes the connection end with a BYE: its reads fail from now on.
+// interruptFor makes the connection end with a BYE: its reads fail from now on, and a
+// client that takes nothing is not waited for.
 func (c *conn) interruptFor(why error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -217,6 +218,7 @@ func (c *conn) interruptFor(why error) {
 	}
 	c.interrupted = why
 	_ = c.raw.SetReadDeadline(time.Unix(1, 0))
+	_ = c.raw.SetWriteDeadline(time.Now().Add(goodbyeTimeout))
 	c.cancel()
 }
 

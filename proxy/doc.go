@@ -114,7 +114,10 @@ of it; conn.serve or session.run gives it back, and nothing else. It counts for 
 address as soon as that is known: behind a PROXY header, and anew when a trusted
 proxy's ID tells another one. It counts for a user when the backend has accepted the
 credentials. Under load accepts are slowed down, then the oldest connections without
-a login go; sessions are never ended for it.
+a login go; sessions are never ended for it. An address that has too many displaces
+its own oldest without a login, and nobody else's: where the PROXY header has yet to
+tell the address, who makes room is found out after it. With ID it is too late for
+that: the greeting comes first, and a trusted proxy need not send ID at all.
 
 # Warm connections
 

@@ -64,7 +64,7 @@ const (
 	resultUnknownUser   result = "unknown_user"  // no row and no default
 	resultForbidden     result = "forbidden"     // authzid without being a master user
 	resultRefused       result = "refused"       // by the backend, with a code of its own
-	resultLimited       result = "limited"       // the user has too many sessions already
+	resultLimited       result = "limited"       // the user has too many sessions already, or the connection had to make room
 	resultUnavailable   result = "unavailable"   // a dependency failed
 	resultMisconfigured result = "misconfigured" // certificates, STARTTLS, loops, routes
 	resultCannot        result = "no_mechanism"  // the backend lacks the mechanism

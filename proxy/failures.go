@@ -36,7 +36,10 @@ const (
 //     user is attacked his own mail program logs in every few minutes.
 //
 // Names count whether or not they exist, so that the delay does not tell. Guesses
-// that run side by side are bounded by Limits.UnauthenticatedPerAddress.
+// that wait side by side are bounded by Limits.UnauthenticatedPerAddress: one more
+// connection from their address has the oldest of them answered, and hung up on. So
+// who takes silence for a no is not slowed down. Whatever slowed him down would do so
+// to his neighbours behind the address too: they look alike until a backend has judged.
 type failureLog struct {
 	mu        sync.Mutex
 	addresses failures[netip.Prefix]

@@ -24,7 +24,9 @@ type Limits struct {
 	Connections int
 
 	// ConnectionsPerAddress bounds connections and sessions of one address,
-	// UnauthenticatedPerAddress those that have not logged in. Neither is for
+	// UnauthenticatedPerAddress those that have not logged in. Where one is reached
+	// the address's own connection that has waited longest for its login makes room,
+	// and when there is none the new one is turned away. Neither is for
 	// Config.ExemptNetworks, and for trusted proxies only until they have told
 	// whom they speak for.
 	ConnectionsPerAddress     int
@@ -71,15 +73,14 @@ func (e *limitError) bye() string {
 // by now: once that is known at all, and whenever it becomes another one. The error
 // ends the connection.
 func (c *conn) countAddress() error {
-	limit := c.place.countFor(c.countedAddress(), &c.cfg.Limits)
-	if limit == "" {
+	full := c.srv.settle(c, c.place.countFor(c.countedAddress(), &c.cfg.Limits))
+	if full == nil {
 		return nil
 	}
 	if c.state == "accept" || c.state == "proxy" {
 		c.state = "limit"
 	}
-	c.srv.limited(limit, c.fields()...)
-	return &limitError{limit}
+	return full
 }
 
 // countedAddress is what the connection counts for by the address that its client is
@@ -110,7 +111,7 @@ func (c *conn) countUser(user string) *failure {
 // limitLogPause is how often a limit that is reached all the time is logged.
 const limitLogPause = time.Second
 
-// limited counts what a limit has kept out, and logs it now and then: an attack is
+// limited counts what a limit has kept or turned out, and logs it now and then: an attack is
 // not to fill the disk too.
 func (s *Server) limited(limit string, fields ...zap.Field) {
 	s.metrics.Limited(limit)

@@ -66,22 +66,31 @@ func (s *Server) room(l *Limits) int {
 }
 
 // arrive lets a connection in, or says that there is no room for it. Whose address has
-// too many already is to make nobody else go.
+// too many already makes nobody else go.
 func (s *Server) arrive(c *conn) *limitError {
 	var from netip.Prefix
-	if len(c.l.ProxyFrom) == 0 { // else the header will tell
+	known := len(c.l.ProxyFrom) == 0 // else the header will tell
+	if known {
 		from = c.countedAddress()
 	}
-	limit, goes := s.admission.arrive(c, from, s.room(&c.cfg.Limits))
-	if goes != nil {
-		s.limited(limitConnections, c.fields()...)
-		goes.evict()
-	}
-	if limit == "" {
+	return s.settle(c, s.admission.arrive(c, from, known, s.room(&c.cfg.Limits)))
+}
+
+// settle does what a limit calls for: it makes somebody go for the newcomer c, or
+// returns why c has to go.
+func (s *Server) settle(c *conn, j judgement) *limitError {
+	if j.limit == "" {
 		return nil
 	}
-	s.limited(limit, c.fields()...)
-	return &limitError{limit}
+	s.limited(j.limit, c.fields()...)
+	if j.goes == nil {
+		return &limitError{j.limit}
+	}
+	j.goes.evict()
+	if j.now {
+		j.goes.abort()
+	}
+	return nil
 }
 
 // shed makes the connections go that have waited longest for their login.

@@ -182,8 +182,8 @@ type Login struct {
 type Limits struct {
 	Pos                       Pos
 	Connections               Value[int] `key:"connections" min:"0" max:"10000000" default:"0" help:"Connections and sessions in all; who has waited longest for a login makes room. 0: as many as file descriptors allow, two each."`
-	ConnectionsPerAddress     Value[int] `key:"connections_per_address" min:"0" max:"10000000" default:"10000" help:"Connections and sessions of one client address, IPv6 by its /64; 0: no limit."`
-	UnauthenticatedPerAddress Value[int] `key:"unauthenticated_per_address" min:"0" max:"10000000" default:"100" help:"Those of them that have not logged in; 0: no limit."`
+	ConnectionsPerAddress     Value[int] `key:"connections_per_address" min:"0" max:"10000000" default:"10000" help:"Connections and sessions of one client address, IPv6 by its /64; who of it has waited longest for a login makes room. 0: no limit."`
+	UnauthenticatedPerAddress Value[int] `key:"unauthenticated_per_address" min:"0" max:"10000000" default:"100" help:"Those of them that have not logged in; the oldest makes room. 0: no limit."`
 	SessionsPerUser           Value[int] `key:"sessions_per_user" min:"0" max:"10000000" default:"500" help:"Sessions of one user; 0: no limit."`
 	SessionsPerUserAndAddress Value[int] `key:"sessions_per_user_and_address" min:"0" max:"10000000" default:"100" help:"Those of them from one client address, as Dovecot's mail_max_userip_connections; 0: no limit."`
 	AcceptRate                Value[int] `key:"accept_rate" min:"0" max:"1000000" default:"0" help:"Connections accepted in a second; others wait. 0: as fast as they come, more slowly under load."`
