@@ -72,7 +72,7 @@ func (s *Server) connect(ctx context.Context, cfg *Config, b *Backend, cl *clien
 	raw, err := s.dial(quick, b)
 	if err != nil {
 		fail := unreached("login/connect", err)
-		fail.ours = isLack(err) || errors.Is(err, syscall.EADDRNOTAVAIL)
+		fail.ours = s.noteRefusal(err) || errors.Is(err, syscall.EADDRNOTAVAIL) || isUnknown(err)
 		return nil, fail
 	}
 	bc := newBackendConn(b, raw)
@@ -127,6 +127,14 @@ func (bc *backendConn) release() bool { return bc.stop() }
 func (bc *backendConn) close() {
 	bc.stop()
 	_ = bc.raw.Close()
+}
+
+// isUnknown says whether nobody could be asked for a backend's address, which is not
+// that it has none. The reason, a descriptor that is refused say, cannot be told from a
+// net.DNSError.
+func isUnknown(err error) bool {
+	var lookup *net.DNSError
+	return errors.As(err, &lookup) && lookup.Temporary()
 }
 
 // unreached is the failure of a backend that could not be spoken to: another one

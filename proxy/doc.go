@@ -148,8 +148,9 @@ and a login where a user for that is configured. It is down after Fall bad looks
 a row, or when two different clients could not be connected within half a minute,
 and up again after Rise good ones; one client's trouble says nothing. When most of a
 pool looks down at once it is rather this host that is cut off: the last state is
-kept, and the log says so. A user whose backend is known to be down is answered at
-once. The sessions of a backend that stays down are ended half a minute later, spread
+kept, and the log says so. A descriptor that is refused and a name server that does not
+answer say nothing about a backend. A user whose backend is known to be down is answered
+at once. The sessions of a backend that stays down are ended half a minute later, spread
 over CloseSpread.
 
 # Logins at a time

@@ -87,7 +87,7 @@ type failure struct {
 	retry     bool  // the same or another backend may be tried
 	client    error // ends the client's connection too
 	stale     bool  // the connection had been kept, and turned out to be closed
-	ours      bool  // the time was up, or there was no descriptor: says nothing about the backend
+	ours      bool  // the time was up, or there was no descriptor or no name server: says nothing about the backend
 	unreached bool  // the backend was not reached: no credentials were sent
 }
 

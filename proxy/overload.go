@@ -193,21 +193,29 @@ func (s *Server) breathe(ctx context.Context) {
 // somebody who has not logged in makes room. It says whether that is worth a line in
 // the log; it happens again and again while it happens.
 func (s *Server) noteAccept(err error) (worthALine bool) {
+	if s.noteRefusal(err) {
+		s.shed(shedShare, LackDescriptors)
+	}
 	now := time.Now()
 	o := &s.overload
 	o.mu.Lock()
-	lack := isLack(err)
-	if lack {
-		o.refused = now
-	}
+	defer o.mu.Unlock()
 	if worthALine = now.Sub(o.logged) >= acceptLogPause; worthALine {
 		o.logged = now
 	}
-	o.mu.Unlock()
-	if lack {
-		s.shed(shedShare, LackDescriptors)
-	}
 	return worthALine
+}
+
+// noteRefusal takes note of a socket that there is not, and says whether that is
+// because the system refused it for want of something.
+func (s *Server) noteRefusal(err error) bool {
+	lack := isLack(err)
+	if lack {
+		s.overload.mu.Lock()
+		s.overload.refused = time.Now()
+		s.overload.mu.Unlock()
+	}
+	return lack
 }
 
 // isLack says whether the system refused a socket for want of something.
