@@ -297,64 +297,6 @@ func TestChaosOneBadClient(t *testing.T) {
 	g.calm(t, start)
 }
 
-// TestChaosFewDescriptors gives the proxy 256, and more clients than that.
-func TestChaosFewDescriptors(t *testing.T) {
-	const descriptors, sessions, attackers = 256, 20, 600
-	g := startAttackedGate(t, startQuickBackend(t, 0), everybody, "", "", descriptors)
-	var kept []*client
-	for range sessions {
-		c := dialClear(t, g.clear)
-		c.expect(t, "* OK")
-		if reply := c.do(t, "LOGIN alice "+goodSecret); !strings.HasPrefix(reply, "t OK") {
-			t.Fatal(reply)
-		}
-		kept = append(kept, c)
-	}
-	start := g.figures(t)
-	c := openMob(t, g.clear, attackers, func(_ int, nc net.Conn) (net.Conn, error) { return nc, nil })
-	ticks := cpuOf(t, g.cmd.Process.Pid)
-	<-time.After(2 * time.Second)
-	spent := cpuOf(t, g.cmd.Process.Pid) - ticks
-	t.Logf("with %d connections too many it takes %v of processor time in 2 s", attackers, spent)
-	if spent > time.Second {
-		t.Errorf("it spins: %v of processor time in 2 s", spent)
-	}
-	for i, s := range kept {
-		if reply := s.do(t, "NOOP"); !strings.HasPrefix(reply, "t OK") {
-			t.Errorf("session %d: %q", i, reply)
-		}
-	}
-	if g.figures(t).descriptors > descriptors {
-		t.Error("it has more descriptors than there are")
-	}
-	if _, body := askSocket(t, g.socket, "/readyz"); !bytes.Contains(body, []byte("it lacks connections")) {
-		t.Errorf("/readyz says %q", body)
-	}
-	c.close()
-	g.calm(t, start)
-	if _, err := g.goodLogin(); err != nil {
-		t.Errorf("it has not recovered: %v", err)
-	}
-	if code, body := askSocket(t, g.socket, "/readyz"); code != 200 {
-		t.Errorf("/readyz says %d %q", code, body)
-	}
-}
-
-// cpuOf returns the processor time that a process has taken. See proc(5), stat.
-func cpuOf(t *testing.T, pid int) time.Duration {
-	t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		t.Fatal(err)
-	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
-	var user, system int
-	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(user+system) * (time.Second / 100)
-}
-
 // TestChaosUserExistence compares how users who do not exist are refused with
 // how wrong passwords are, from the first login after a start on.
 func TestChaosUserExistence(t *testing.T) {

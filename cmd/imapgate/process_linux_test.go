@@ -91,10 +91,20 @@ func TestCoreDumpsCanBeTurnedOffAndOn(t *testing.T) {
 // askSocket asks the admin API on a unix socket.
 func askSocket(t *testing.T, socket, path string) (code int, body []byte) {
 	t.Helper()
-	client := &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	client := socketClient(socket)
+	defer client.CloseIdleConnections()
+	return askBy(t, client, path)
+}
+
+// socketClient returns a client of the admin API on a unix socket.
+func socketClient(socket string) *http.Client {
+	return &http.Client{Timeout: patience, Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}
-	defer client.CloseIdleConnections()
+}
+
+func askBy(t *testing.T, client *http.Client, path string) (code int, body []byte) {
+	t.Helper()
 	response, err := client.Get("http://imapgate" + path)
 	if err != nil {
 		t.Fatal(err)
