@@ -83,7 +83,7 @@ log: {format: json, level: warn}
 }
 
 // figures are what the process has.
-type figures struct{ memory, descriptors, goroutines int }
+type figures struct{ memory, descriptors, goroutines, connections int }
 
 // figures asks the process, after a garbage collection.
 func (g *attackedGate) figures(t *testing.T) figures {
@@ -98,7 +98,7 @@ func (g *attackedGate) figures(t *testing.T) figures {
 			}
 		}
 	}
-	return figures{of["go_memstats_heap_alloc_bytes"] + of["go_memstats_stack_inuse_bytes"], of["process_open_fds"], of["go_goroutines"]}
+	return figures{of["go_memstats_heap_alloc_bytes"] + of["go_memstats_stack_inuse_bytes"], of["process_open_fds"], of["go_goroutines"], of["imapgate_connections_active"]}
 }
 
 // calm waits until the process has no more than before, and fails when it keeps

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // These are what strangers do to a proxy that faces the internet.
@@ -82,6 +84,31 @@ func (c *mob) close() {
 	}
 }
 
+// here returns how many connections the proxy has not ended. See tcp(7), TCP_INFO.
+func (c *mob) here(t *testing.T) int {
+	t.Helper()
+	n := 0
+	for _, nc := range c.open {
+		if tc, ok := nc.(*tls.Conn); ok {
+			nc = tc.NetConn()
+		}
+		tcp, ok := nc.(*net.TCPConn)
+		if !ok {
+			t.Fatalf("a %T is no TCP connection", nc)
+		}
+		raw, err := tcp.SyscallConn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = raw.Control(func(fd uintptr) {
+			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil && info.State == unix.BPF_TCP_ESTABLISHED {
+				n++
+			}
+		})
+	}
+	return n
+}
+
 // gone waits until the proxy has ended every connection, and returns how many it has
 // not ended in time.
 func (c *mob) gone(within time.Duration) int {
@@ -125,7 +152,7 @@ func (recorder) SetWriteDeadline(time.Time) error { return nil }
 // TestChaosSlowClients is slowloris in five ways: connections that cost the
 // attacker nothing and never end. They end by the timer, and disturb nobody.
 func TestChaosSlowClients(t *testing.T) {
-	timer := scaled(4*time.Second, 45*time.Second)
+	timer := scaled(8*time.Second, 45*time.Second)
 	each, logins, rate := scaled(20, 1000), scaled(20, 1500), scaled(10, 50)
 	g := startAttackedGate(t, startQuickBackend(t, 0), everybody, fmt.Sprintf(", timeout: %s, tls_timeout: %s", timer, timer), "", 0)
 	hello := half(t)
@@ -185,7 +212,22 @@ func TestChaosSlowClients(t *testing.T) {
 	if perConnection := (had.memory - start.memory) / (len(kinds) * each); fullSize() && perConnection > 40<<10 {
 		t.Errorf("%d bytes per connection", perConnection)
 	}
-	expectRatio(t, "p99 of good logins", before, g.goodLogins(t, logins, rate), 2)
+	allHere := func(when string) {
+		t.Helper()
+		held := g.figures(t).connections
+		here := 0
+		for _, c := range mobs {
+			here += c.here(t)
+		}
+		t.Logf("%s the good logins %d slow connections are open, and the proxy has %d", when, here, held)
+		if all := len(kinds) * each; here != all || held < all {
+			t.Errorf("that is less than all %d, %v after the first was opened; each may take %v", all, time.Since(began), timer)
+		}
+	}
+	allHere("before")
+	under := g.goodLogins(t, logins, rate)
+	allHere("after")
+	expectRatio(t, "p99 of good logins", before, under, 2)
 	left := 0
 	for _, c := range mobs {
 		left += c.gone(time.Until(began.Add(timer)) + patience)
