@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -120,8 +119,8 @@ type crowd struct {
 	failed []error
 }
 
-// newCrowd starts imapgate and the crowd.
-func newCrowd(t *testing.T) (*crowd, *process) {
+// newCrowd starts imapgate, one way or the other, and the crowd.
+func newCrowd(t *testing.T, start func(*installed, *testing.T) *process) (*crowd, *process) {
 	t.Helper()
 	c := &crowd{
 		installed: install(t), stop: make(chan struct{}), halls: &halls{where: make(map[string]*hall), count: make(map[string]int)},
@@ -133,7 +132,7 @@ func newCrowd(t *testing.T) (*crowd, *process) {
 	c.tail += "login: {exempt_networks: [127.0.0.0/8]}\n"
 	c.writeTable(t, "@example.org halls\n")
 	c.writeConfig(t)
-	proc := c.serving(t)
+	proc := start(c.installed, t)
 	c.idle = make([]*client, crowdSessions())
 	next := make(chan int)
 	for range 16 {
@@ -284,7 +283,7 @@ func (c *crowd) end(t *testing.T, what string) {
 }
 
 func TestChaosReloads(t *testing.T) {
-	c, proc := newCrowd(t)
+	c, proc := newCrowd(t, (*installed).serving)
 	ca := proxytest.NewCA(t)
 	second := proxytest.FreeAddress(t)
 	first, extra := c.listen[0], c.extra
@@ -309,7 +308,7 @@ func TestChaosReloads(t *testing.T) {
 }
 
 func TestChaosUpgrades(t *testing.T) {
-	c, _ := newCrowd(t)
+	c, _ := newCrowd(t, (*installed).serving)
 	var took []float64
 	for i := range crowdUpgrades() {
 		if i == 1 {
@@ -324,52 +323,4 @@ func TestChaosUpgrades(t *testing.T) {
 		c.pass(t)
 	}
 	c.end(t, fmt.Sprintf("%d upgrades (seconds: %.3f), one to a broken program", crowdUpgrades(), took))
-}
-
-// TestChaosCrash kills imapgate under load, as a supervisor
-// would see it, and starts it again.
-func TestChaosCrash(t *testing.T) {
-	c, proc := newCrowd(t)
-	c.ask(t, "drain", "mail2", "--why", "disks")
-	c.ask(t, "hold", "idle0@example.org")
-	c.pass(t)
-	close(c.stop)
-	if err := proc.cmd.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	proc.waitExit(t)
-	c.writeTable(t, "@example.org nowhere\n") // by whoever saw that something was wrong
-	killed := time.Now()
-	proc = c.serving(t)
-	s, err := c.login("user1@example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	after := time.Since(killed)
-	t.Logf("killed under load, the first login %s after, at most 1s is promised", after)
-	if fullSize() && after > time.Second {
-		t.Error("that is too long")
-	}
-	_ = s.Close()
-	if st := c.status(t); st.Overrides.Admin != 1 || st.Overrides.Hold != 1 || st.Overrides.Error != "" {
-		t.Errorf("overrides: %+v", st.Overrides)
-	}
-	if st := c.status(t); st.Reload == nil || st.Reload.OK || !strings.Contains(strings.Join(st.Reload.Errors, " "), "nowhere") {
-		t.Errorf("the bad table is not told of: %+v", st.Reload)
-	}
-	c.writeTable(t, "@example.org halls\nalice@example.org mail1\n")
-	for {
-		if reloaded := proc.waitLine(t, "table reloaded"); reloaded["rows"] == 2.0 {
-			break
-		}
-	}
-	left, err := filepath.Glob(filepath.Join(c.dir, ".*.tmp"))
-	if err != nil || len(left) > 0 {
-		t.Errorf("left behind: %v", left)
-	}
-	c.wg.Wait()
-	proc.signal(t, syscall.SIGTERM)
-	if code := proc.waitExit(t); code != exitOK {
-		t.Errorf("exit code %d", code)
-	}
 }
