@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -349,7 +350,11 @@ func TestChaosUserExistence(t *testing.T) {
 	took := make(map[string][]time.Duration)
 	answers := make(map[string]bool)
 	for i := range count {
-		for _, user := range []string{"nobody", "alice"} {
+		users := []string{"nobody", "alice"}
+		if i%2 == 1 {
+			slices.Reverse(users) // who comes second finds everything as the first one left it
+		}
+		for _, user := range users {
 			if i%400 == 399 {
 				c = dialClear(t, g.clear)
 				c.expect(t, "* OK")
@@ -359,17 +364,38 @@ func TestChaosUserExistence(t *testing.T) {
 			took[user] = append(took[user], time.Since(began))
 		}
 	}
-	if first := took["nobody"][0]; first < 10*time.Millisecond {
-		t.Errorf("the first user who does not exist is refused after %v, no wrong password is", first)
+	unknown, wrong := took["nobody"], took["alice"]
+	if unknown[0] < 10*time.Millisecond {
+		t.Errorf("the first user who does not exist is refused after %v, no wrong password is", unknown[0])
 	}
 	if len(answers) != 1 {
 		t.Errorf("the answers differ: %v", answers)
 	}
-	slices.Sort(took["nobody"])
-	slices.Sort(took["alice"])
-	unknown, wrong := took["nobody"][count/2], took["alice"][count/2]
-	t.Logf("%d each: the median is %v for users who do not exist and %v for wrong passwords, %+.1f %%", count, unknown, wrong, 100*(float64(unknown)/float64(wrong)-1))
-	if fullSize() && (float64(unknown) > 1.05*float64(wrong) || float64(unknown) < 0.95*float64(wrong)) {
+	slices.Sort(unknown)
+	slices.Sort(wrong)
+	// Only the median is judged. What timers are late by beside other work is taken off
+	// as a mean, but it is a little most of the time and a lot now and then: more of
+	// the answers come early than late.
+	apart := func(percentile int) float64 {
+		u, w := unknown[count*percentile/100], wrong[count*percentile/100]
+		by := float64(u)/float64(w) - 1
+		t.Logf("%d each: the %dth percentile is %v for users who do not exist and %v for wrong passwords, %+.1f %%", count, percentile, u, w, 100*by)
+		return by
+	}
+	if by := apart(50); fullSize() && math.Abs(by) > 0.05 {
 		t.Error("that is more than 5 % apart")
 	}
+	apart(90)
+	t.Logf("a user who does not exist is refused sooner than a wrong password %.1f times in 100", 100*sooner(unknown, wrong))
+}
+
+// sooner returns how probable it is that one of a is less than one of b. Both are
+// sorted.
+func sooner(a, b []time.Duration) float64 {
+	less := 0
+	for _, d := range a {
+		first, _ := slices.BinarySearch(b, d+1)
+		less += len(b) - first
+	}
+	return float64(less) / float64(len(a)*len(b))
 }
