@@ -65,6 +65,9 @@ func TestWhatIsOursTakesNoBackendDown(t *testing.T) {
 		lacks []string
 	}{
 		{"no descriptor", noSocket, false, []string{proxy.LackDescriptors}},
+		{"no memory", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ENOBUFS)}, false, []string{proxy.LackDescriptors}},
+		{"no port", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.EADDRNOTAVAIL)}, false, nil},
+		{"refused", &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, true, nil},
 		{"no name server", &net.DNSError{Err: "server misbehaving", Name: "mail1", IsTemporary: true}, false, nil},
 		{"no descriptor to ask a name server", &net.DNSError{Err: noSocket.Error(), Name: "mail1", IsTemporary: noSocket.Temporary()}, false, nil},
 		{"no such name", &net.DNSError{Err: "no such host", Name: "mail1", IsNotFound: true}, true, nil},
