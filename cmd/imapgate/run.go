@@ -68,6 +68,32 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 		upgrade = &r
 		next()
 	}
+	// succeeded says whether a process that was launched serves in this one's place now.
+	succeeded := func(l launched) bool {
+		if l.err == nil {
+			l.err = a.handOver(ctx, l.successor)
+		}
+		if l.err != nil {
+			a.log.Error("not upgraded, this process serves on", zap.String("by", upgrade.by), zap.Error(l.err))
+			upgrade.answer(upgradeResult{err: l.err})
+			upgrade, launching = nil, false
+			return false
+		}
+		a.admin.leave() // who hears of the new process, and then asks, is to reach it
+		upgrade.answer(upgradeResult{upgrade: a.upgraded(l.successor)})
+		return true
+	}
+	// stop ends serving here. A new process that is ready serves on: it has the sockets,
+	// and whoever connects would wait for it. One that is not ready goes first.
+	stop := func() error {
+		cancel()
+		if launching {
+			if l := <-launches; succeeded(l) {
+				return a.retire(ctx, signals, l.successor)
+			}
+		}
+		return a.shutdown(ctx, signals)
+	}
 	watchdog := a.watchdog()
 	defer watchdog.Stop()
 	if a.older == nil { // else the old process says so: the service manager knows that one
@@ -76,7 +102,7 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
-			return a.shutdown(ctx, signals)
+			return stop()
 		case sig := <-signals:
 			switch sig {
 			case syscall.SIGHUP:
@@ -85,8 +111,7 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 				begin(upgradeRequest{by: "SIGUSR2"})
 			default:
 				a.log.Info("shutting down", zap.Stringer("signal", sig))
-				cancel() // a new process that is not ready yet
-				return a.shutdown(ctx, signals)
+				return stop()
 			}
 		case r := <-a.requests:
 			reload(r)
@@ -98,17 +123,9 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 			underway = nil
 			next()
 		case l := <-launches:
-			if l.err == nil {
-				l.err = a.handOver(ctx, l.successor)
-			}
-			if l.err == nil {
-				a.admin.leave() // who hears of the new process, and then asks, is to reach it
-				upgrade.answer(upgradeResult{upgrade: a.upgraded(l.successor)})
+			if succeeded(l) {
 				return a.retire(ctx, signals, l.successor)
 			}
-			a.log.Error("not upgraded, this process serves on", zap.String("by", upgrade.by), zap.Error(l.err))
-			upgrade.answer(upgradeResult{err: l.err})
-			upgrade, launching = nil, false
 			next()
 		case <-watchdog.C:
 			a.keepAlive()

@@ -31,7 +31,8 @@ again by themselves when their files change. Signals do the rest:
   SIGTERM, SIGINT  stop: /readyz says no at once, after shutdown.drain_delay no
                    client is accepted any more, and clients are told BYE, sessions
                    between two responses and spread over close_spread, all within
-                   shutdown.timeout; a second one ends at once
+                   shutdown.timeout; a second one ends at once; during an upgrade
+                   a new process that is ready serves on
 
 A service manager that speaks like systemd is told when imapgate serves, reloads
 and stops, and that it is alive; listeners that it has opened are used.

@@ -26,6 +26,7 @@ import (
 const (
 	readyTimeout    = 2 * time.Minute  // from the start of the new process until it is ready
 	handOverTimeout = 10 * time.Second // from then until it serves; a watchdog waits meanwhile
+	orphanDelay     = time.Second      // from its end until what it has started itself is not heard any more
 )
 
 // upgradeRequest is somebody's wish to go on as a new process.
@@ -103,6 +104,7 @@ func (a *app) start(ctx context.Context, names []string, files []*os.File) (*suc
 	// Its life is not bound to the context of the request that began it.
 	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), path, os.Args[1:]...) //nolint:gosec // this very program
 	s.cmd.Args[0] = os.Args[0]
+	s.cmd.WaitDelay = orphanDelay
 	s.cmd.Env = append(slices.DeleteFunc(os.Environ(), isOurs), upgradeVariable+"="+string(value))
 	s.cmd.Stdin, s.cmd.Stdout, s.cmd.Stderr = os.Stdin, os.Stdout, s.words
 	s.cmd.ExtraFiles = append([]*os.File{theirs, os.Stderr}, files...)
@@ -278,10 +280,10 @@ func (s *successor) kill() {
 // chunk is how many residents, say, go into one message.
 const chunk = 1000
 
-// handOver makes the new process serve in this one's place. After an error this
-// one serves as before.
+// handOver makes the new process serve in this one's place, even if ctx has ended: who
+// is ready may accept at any moment. After an error this one serves as before.
 func (a *app) handOver(ctx context.Context, s *successor) error {
-	ctx, cancel := context.WithTimeout(ctx, handOverTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), handOverTimeout)
 	defer cancel()
 	if err := a.admin.server.Freeze(ctx); err != nil {
 		s.kill()

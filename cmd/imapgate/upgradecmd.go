@@ -23,7 +23,8 @@ over. Until then status, who and kick see them too.
 
 A new process that cannot serve (a broken program, a bad configuration) changes
 nothing: the old one serves on, and the reason is printed and logged. The same
-happens on SIGUSR2, where the log alone tells.
+happens on SIGUSR2, where the log alone tells. One that is not ready after two
+minutes is ended.
 
 With --if-changed, the configuration is only read again, as reload does, if the
 program is still the one that runs.`,
