@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"slices"
 	"sync"
@@ -15,9 +14,6 @@ import (
 	"imapgate/cmd/imapgate/internal/admin"
 )
 
-// errUpgrading answers who asks for an upgrade during one.
-var errUpgrading = errors.New("an upgrade is under way")
-
 // run serves until a signal comes that stops it, or ctx ends, or a new process has
 // taken over and the last session here has ended. SIGHUP reloads, SIGUSR2 upgrades.
 func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
@@ -29,13 +25,18 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 	prepared := make(chan prepared, 1)
 	var waiting, underway []reloadRequest // those that a reload answers, all at once
 	launches := make(chan launched, 1)
-	var upgrade *upgradeRequest // the one that is under way, or that waits for a reload to end
+	var upgrade *upgradeRequest // the one that is under way, or that waits for reloads to end
 	launching := false
 
 	// next begins what waits. One thing at a time changes what this process serves.
 	next := func() {
 		switch {
 		case underway != nil || launching:
+		case len(waiting) > 0:
+			a.notifyReloading()
+			underway, waiting = waiting, nil
+			inForce, force := a.inForce.routing, slices.ContainsFunc(underway, func(r reloadRequest) bool { return r.force })
+			background.Go(func() { prepared <- a.prepare(ctx, inForce, force) })
 		case upgrade != nil:
 			launching = true
 			names, files, err := a.descriptors()
@@ -47,22 +48,23 @@ func (a *app) run(ctx context.Context, signals <-chan os.Signal) error {
 				s, err := a.launch(ctx, names, files)
 				launches <- launched{s, err}
 			})
-		case len(waiting) > 0:
-			a.notifyReloading()
-			underway, waiting = waiting, nil
-			inForce, force := a.inForce.routing, slices.ContainsFunc(underway, func(r reloadRequest) bool { return r.force })
-			background.Go(func() { prepared <- a.prepare(ctx, inForce, force) })
 		}
 	}
 	// What changed since a reload began counts too: a request that comes meanwhile
-	// is one more reload.
+	// is one more reload. A new process may have read what was there before, and may
+	// take as long as it likes: who asks then has to ask again.
 	reload := func(r reloadRequest) {
+		if upgrade != nil {
+			a.log.Warn("not reloaded", zap.String("by", r.by), zap.Error(admin.ErrUpgrading))
+			a.finish([]reloadRequest{r}, time.Now(), admin.ErrUpgrading)
+			return
+		}
 		waiting = append(waiting, r)
 		next()
 	}
 	begin := func(r upgradeRequest) {
 		if upgrade != nil {
-			r.answer(upgradeResult{err: errUpgrading})
+			r.answer(upgradeResult{err: admin.ErrUpgrading})
 			return
 		}
 		upgrade = &r

@@ -26,7 +26,8 @@ again by themselves when their files change. Signals do the rest:
 
   SIGHUP           read everything again: the configuration, tables, certificates;
                    sessions stay, listeners are opened and closed as needed, and
-                   a mistake anywhere leaves all as it was and is logged
+                   a mistake anywhere leaves all as it was and is logged; refused
+                   during an upgrade
   SIGUSR2          go on as a new process, as "imapgate upgrade" does
   SIGTERM, SIGINT  stop: /readyz says no at once, after shutdown.drain_delay no
                    client is accepted any more, and clients are told BYE, sessions

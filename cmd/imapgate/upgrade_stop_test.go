@@ -15,6 +15,33 @@ import (
 // ready are the words of a program of the shell's with which it says that it is ready.
 const ready = `echo '{"ready":{"version":"shell"}}' >&3` + "\n"
 
+// TestAReloadDuringAnUpgradeIsRefused has a new program that hangs. A reload here would
+// be lost once the new process serves, which has read the files before.
+func TestAReloadDuringAnUpgradeIsRefused(t *testing.T) {
+	p := install(t)
+	proc := p.serving(t)
+	dir := t.TempDir()
+	p.script(t, "cd "+dir+"\nwhile [ ! -e enough ]; do sleep 0.1; done")
+	proc.signal(t, syscall.SIGUSR2)
+	proc.waitLine(t, "upgrade: starting a new process")
+	for _, args := range [][]string{{"reload"}, {"upgrade", "--if-changed"}} {
+		code, _, stderr := command(t, append(args, "-c", p.path())...)
+		if code != exitFailed || !strings.Contains(stderr, "an upgrade is under way") {
+			t.Errorf("%s: exit code %d: %s", args, code, stderr)
+		}
+	}
+	proc.signal(t, syscall.SIGHUP)
+	for by := any(nil); by != sigHUP; {
+		by = proc.waitLine(t, "not reloaded")["by"]
+	}
+	if s := p.status(t); s.Reload == nil || s.Reload.OK || s.Reload.By != sigHUP {
+		t.Errorf("the last reload: %+v", s.Reload)
+	}
+	writeFiles(t, dir, map[string]string{"enough": ""})
+	proc.waitLine(t, "not upgraded, this process serves on")
+	p.ask(t, "reload")
+}
+
 // refuses says that nobody listens at an address, not even a process that does not accept.
 func refuses(t *testing.T, address string) {
 	t.Helper()

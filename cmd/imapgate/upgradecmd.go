@@ -24,7 +24,7 @@ over. Until then status, who and kick see them too.
 A new process that cannot serve (a broken program, a bad configuration) changes
 nothing: the old one serves on, and the reason is printed and logged. The same
 happens on SIGUSR2, where the log alone tells. One that is not ready after two
-minutes is ended.
+minutes is ended. Meanwhile reloads are refused: ask again when the upgrade is over.
 
 With --if-changed, the configuration is only read again, as reload does, if the
 program is still the one that runs.`,

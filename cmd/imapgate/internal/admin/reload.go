@@ -99,7 +99,10 @@ func (s *Server) reloads(*call) (*Reloads, error) {
 func (s *Server) reload(c *call, in *ReloadRequest) (*Reload, error) {
 	s.changed(c, "reload", "", "", zap.Bool("force", in.Force))
 	r, err := s.Site.Reload(c.Context(), ReloadOptions{Force: in.Force, By: c.by})
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrUpgrading):
+		return nil, failf(http.StatusServiceUnavailable, "not reloaded: %s", err.Error())
+	case err != nil:
 		return nil, refused(c.Context(), "the configuration is refused, the old one stays in force", err)
 	}
 	return &r, nil

@@ -31,7 +31,7 @@ type Site interface {
 	InForce() InForce
 
 	// Reload reads the configuration and all that it names again. The error holds
-	// every mistake; then everything is as it was.
+	// every mistake, or is ErrUpgrading; then everything is as it was.
 	Reload(ctx context.Context, o ReloadOptions) (Reload, error)
 
 	// Upgrade goes on as a new process, started from the same program as this one,

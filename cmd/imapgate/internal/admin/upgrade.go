@@ -28,6 +28,9 @@ func (s *Server) upgrade(c *call, in *UpgradeRequest) (*Upgraded, error) {
 	return &u, nil
 }
 
+// ErrUpgrading is why there is no reload, and no other upgrade, during an upgrade.
+var ErrUpgrading = errors.New("an upgrade is under way: ask again when it is over")
+
 // errFrozen answers changes while a new process takes over.
 var errFrozen = &apiError{code: http.StatusServiceUnavailable, text: "a new process is taking over: ask again in a moment"}
 
