@@ -227,7 +227,7 @@ func (c *conn) reach(ctx context.Context, a *attempt, lease *route.Lease) (bc *b
 // is elsewhere. Sessions at a backend that is down are ended for it: their user
 // has come back, and cannot wait for them. After a refusal the login begins anew.
 func (c *conn) claim(ctx context.Context, lease *route.Lease, backend string) bool {
-	if lease.Claim(backend) {
+	if lease.Claim(ctx, backend) {
 		return true
 	}
 	gone, key := lease.Evict(), lease.Placement().Key

@@ -48,7 +48,7 @@
 //	…
 //	defer lease.End()
 //	for _, backend := range lease.Placement().Backends {
-//		if !lease.Claim(backend) {
+//		if !lease.Claim(ctx, backend) {
 //			… // the user is elsewhere: end the lease, begin anew
 //		}
 //		… // log in at the backend; the next one if it does not answer

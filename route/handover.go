@@ -2,6 +2,7 @@ package route
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"time"
@@ -11,8 +12,10 @@ import (
 // who logs in here. See [State.HandOver].
 type Successor interface {
 	// Claim says whether a user may log in at a backend here. The successor counts
-	// the login as one of the user's sessions until End. It may take its time.
-	Claim(user, backend string) bool
+	// the login as one of the user's sessions until End. It may take its time: when
+	// ctx ends first the answer is false, and what the successor counts by then, or
+	// later, is given back.
+	Claim(ctx context.Context, user, backend string) bool
 
 	// End says that a login or a session has ended which the successor counts. It
 	// returns at once: locks are held.

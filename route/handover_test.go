@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -29,12 +30,12 @@ func (h *heir) adopt(list []route.Residence) {
 	}
 }
 
-func (h *heir) Claim(user, backend string) bool {
+func (h *heir) Claim(_ context.Context, user, backend string) bool {
 	l, err := h.table.Begin(user)
 	if h.during != nil {
 		h.during()
 	}
-	if err != nil || !l.Claim(backend) || !l.Commit(backend) {
+	if err != nil || !l.Claim(context.Background(), backend) || !l.Commit(backend) {
 		h.refused++
 		return false
 	}
@@ -79,7 +80,7 @@ func enter(t *testing.T, table *route.Table, user string) *route.Lease {
 	t.Helper()
 	l := begin(t, table, user)
 	b := l.Placement().Backends[0]
-	if !l.Claim(b) || !l.Commit(b) {
+	if !l.Claim(context.Background(), b) || !l.Commit(b) {
 		t.Fatalf("%s cannot log in at %s", user, b)
 	}
 	return l
@@ -101,7 +102,7 @@ func TestHandOverTellsWhoIsWhere(t *testing.T) {
 		enter(t, old, "later").End()
 		under := begin(t, old, "u")
 		where := under.Placement().Backends
-		if !under.Claim(where[0]) {
+		if !under.Claim(context.Background(), where[0]) {
 			t.Fatal("no claim")
 		}
 		list := old.State().HandOver(h)
@@ -124,14 +125,14 @@ func TestHandOverTellsWhoIsWhere(t *testing.T) {
 		// A user whom the heir has elsewhere cannot log in here.
 		other := begin(t, h.table, "late")
 		second := other.Placement().Backends[1]
-		if !other.Claim(second) || !other.Commit(second) {
+		if !other.Claim(context.Background(), second) || !other.Commit(second) {
 			t.Fatal("no session at the heir's")
 		}
 		l := begin(t, old, "late")
-		if l.Claim(l.Placement().Backends[0]) {
+		if l.Claim(context.Background(), l.Placement().Backends[0]) {
 			t.Error("a user with sessions elsewhere was let in")
 		}
-		if !l.Claim(second) || !l.Commit(second) {
+		if !l.Claim(context.Background(), second) || !l.Commit(second) {
 			t.Error("a user was refused where his sessions are")
 		}
 		l.End()
@@ -147,6 +148,9 @@ func TestHandOverTellsWhoIsWhere(t *testing.T) {
 		}
 		if n := sessions(h.table); n != 0 {
 			t.Errorf("the heir still counts %d sessions", n)
+		}
+		if p := begin(t, h.table, "a").Placement(); p.Reason != route.ReasonAssignment || p.Backends[0] != list[0].Backend {
+			t.Errorf("a, whose last session has ended in the old process: %+v", p)
 		}
 		time.Sleep(11 * time.Minute) // the affinity of gone is over
 		if r := begin(t, h.table, "gone").Placement().Reason; r == route.ReasonAssignment {
@@ -176,7 +180,7 @@ func TestALoginThatEndsWhileTheSuccessorIsAskedIsNotForgotten(t *testing.T) {
 	h.adopt(old.State().HandOver(h))
 	l := begin(t, old, "a")
 	h.during = l.End
-	if l.Claim(l.Placement().Backends[0]) {
+	if l.Claim(context.Background(), l.Placement().Backends[0]) {
 		t.Error("a login that has ended goes on")
 	}
 	if n := sessions(h.table); n != 0 {
@@ -220,7 +224,7 @@ func TestOneBackendPerUserAcrossAHandOver(t *testing.T) {
 			user := fmt.Sprint(random.IntN(8))
 			l := begin(t, table, user)
 			at := l.Placement().Backends[random.IntN(len(l.Placement().Backends))]
-			if !l.Claim(at) || random.IntN(4) == 0 || !l.Commit(at) {
+			if !l.Claim(context.Background(), at) || random.IntN(4) == 0 || !l.Commit(at) {
 				l.End()
 				continue
 			}

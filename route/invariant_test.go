@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -187,7 +188,7 @@ func (c *chaos) login(random *rand.Rand, user string) {
 // anew.
 func (c *chaos) try(random *rand.Rand, l *route.Lease, user string) bool {
 	for _, backend := range l.Placement().Backends {
-		if !l.Claim(backend) {
+		if !l.Claim(context.Background(), backend) {
 			c.refused.Add(1)
 			if random.IntN(4) == 0 {
 				l.Evict()

@@ -1,6 +1,7 @@
 package route
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"time"
@@ -96,13 +97,14 @@ func (l *Lease) Held() <-chan struct{} { return l.held }
 // before. The answer is false when the user must not log in there: because of
 // sessions or logins elsewhere, a hold, a pin, or because the backend takes no
 // such users any more. The login is then to End this lease and Begin again, if it
-// is not sessions elsewhere that are in its way: see Evict.
-func (l *Lease) Claim(backend string) bool {
+// is not sessions elsewhere that are in its way: see Evict. Where there is a successor
+// to ask, the answer is false when ctx ends before that one has answered.
+func (l *Lease) Claim(ctx context.Context, backend string) bool {
 	ok, successor := l.claim(backend)
 	if !ok || successor == nil {
 		return ok
 	}
-	ok = successor.Claim(l.user, backend)
+	ok = successor.Claim(ctx, l.user, backend)
 	s := l.state
 	s.mu.Lock()
 	defer s.mu.Unlock()

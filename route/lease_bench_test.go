@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -41,7 +42,7 @@ func session(table *route.Table, user string) *route.Lease {
 		return nil
 	}
 	backend := l.Placement().Backends[0]
-	if !l.Claim(backend) || !l.Commit(backend) {
+	if !l.Claim(context.Background(), backend) || !l.Commit(backend) {
 		l.End()
 		return nil
 	}

@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -171,7 +172,7 @@ func (s *script) login(words []string) string {
 			return placed(p, nil)
 		}
 		for _, backend := range p.Backends {
-			if !l.Claim(backend) {
+			if !l.Claim(context.Background(), backend) {
 				return "claim of " + backend + " refused"
 			}
 			if l.Commit(backend) {
@@ -186,7 +187,7 @@ func (s *script) login(words []string) string {
 	}
 	switch words[0] {
 	case "claim": // claim ID BACKEND
-		return yes(l.Claim(words[2]))
+		return yes(l.Claim(context.Background(), words[2]))
 	case "commit": // commit ID BACKEND
 		return yes(l.Commit(words[2]))
 	case "end": // end ID

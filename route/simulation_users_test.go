@@ -1,6 +1,7 @@
 package route_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -40,7 +41,7 @@ func (s *site) refusedElsewhere(u int) {
 	}
 	defer l.End()
 	for _, backend := range l.Placement().Backends {
-		if backend == siteBackend(s.users[u].at) || l.Claim(backend) {
+		if backend == siteBackend(s.users[u].at) || l.Claim(context.Background(), backend) {
 			s.t.Errorf("%s has sessions on %s and may log in at %s", s.users[u].key, siteBackend(s.users[u].at), backend)
 		}
 	}
@@ -60,7 +61,7 @@ func (s *site) login(u int) {
 		s.t.Fatal(err)
 	}
 	for k, backend := range l.Placement().Backends {
-		if !l.Claim(backend) {
+		if !l.Claim(context.Background(), backend) {
 			if user.at < 0 && s.flying[u] == 0 {
 				s.t.Errorf("%s may not log in at %s, and is nowhere", user.key, backend)
 			}

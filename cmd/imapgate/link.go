@@ -30,7 +30,8 @@ type message struct {
 	Take      *estate              `json:"take,omitempty"` // and that was all
 
 	// From then on the old process asks before it logs somebody in, and says when
-	// a login or a session has ended.
+	// a login or a session has ended. An answer repeats what was claimed: who asked
+	// may not wait for it any more.
 	Claim   *stay `json:"claim,omitempty"`
 	Granted bool  `json:"granted,omitempty"`
 	End     *stay `json:"end,omitempty"`
@@ -122,7 +123,8 @@ func (l *link) release(first ...message) {
 
 var errLinkLost = errors.New("the other process is gone")
 
-// ask sends a question and returns the answer.
+// ask sends a question and returns the answer. After the end of ctx that goes to who
+// handles all else.
 func (l *link) ask(ctx context.Context, m message) (message, error) {
 	answer := make(chan message, 1)
 	l.mu.Lock()
@@ -130,11 +132,6 @@ func (l *link) ask(ctx context.Context, m message) (message, error) {
 	m.ID = l.asked
 	l.waiting[m.ID] = answer
 	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.waiting, m.ID)
-	}()
 	l.send(m)
 	select {
 	case a := <-answer:
@@ -142,12 +139,20 @@ func (l *link) ask(ctx context.Context, m message) (message, error) {
 	case <-l.done:
 		return message{}, errLinkLost
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.waiting, m.ID)
+		select {
+		case a := <-answer: // just now
+			return a, nil
+		default:
+			return message{}, ctx.Err()
+		}
 	}
 }
 
 // run reads what the other side sends until it is gone. Answers go to those who
-// asked, all else to handle, in order.
+// wait for them, all else to handle, in order.
 func (l *link) run(handle func(message)) {
 	var writing sync.WaitGroup
 	defer writing.Wait()
@@ -160,18 +165,23 @@ func (l *link) run(handle func(message)) {
 		if err := d.Decode(&m); err != nil {
 			return // whatever it is, there is nobody to talk to any more
 		}
-		if !m.Answer {
+		if !m.Answer || !l.answered(m) {
 			handle(m)
-			continue
-		}
-		l.mu.Lock()
-		answer := l.waiting[m.ID]
-		delete(l.waiting, m.ID)
-		l.mu.Unlock()
-		if answer != nil {
-			answer <- m
 		}
 	}
+}
+
+// answered gives an answer to who waits for it. It returns false when nobody does.
+func (l *link) answered(m message) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	answer := l.waiting[m.ID]
+	if answer == nil {
+		return false
+	}
+	delete(l.waiting, m.ID)
+	answer <- m // there is room, and who gives up looks again
+	return true
 }
 
 // write sends what is queued, until the other side is gone.

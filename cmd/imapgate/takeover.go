@@ -146,7 +146,7 @@ func (p *predecessor) hear(m message) {
 		p.estate = m.Take
 		close(p.taken)
 	case m.Claim != nil:
-		p.link.send(message{ID: m.ID, Answer: true, Granted: p.claim(*m.Claim)})
+		p.link.send(message{ID: m.ID, Answer: true, Claim: m.Claim, Granted: p.claim(*m.Claim)})
 	case m.End != nil:
 		p.end(*m.End)
 	}
@@ -158,7 +158,7 @@ func (p *predecessor) claim(at stay) bool {
 	if err != nil {
 		return false
 	}
-	if !l.Claim(at.Backend) || !l.Commit(at.Backend) {
+	if !l.Claim(context.Background(), at.Backend) || !l.Commit(at.Backend) {
 		l.End()
 		return false
 	}

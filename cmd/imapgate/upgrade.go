@@ -248,6 +248,8 @@ func (s *successor) hear(a *app, m message) {
 		case s.said <- m:
 		default: // it repeats itself
 		}
+	case m.Answer && m.Granted: // to a login that has given up meanwhile
+		s.End(m.Claim.User, m.Claim.Backend)
 	case m.Who != nil:
 		s.running.Go(func() {
 			s.link.send(message{ID: m.ID, Answer: true, Sessions: a.whole().sessionsOf(*m.Who)})
@@ -261,8 +263,8 @@ func (s *successor) hear(a *app, m message) {
 }
 
 // Claim implements [route.Successor].
-func (s *successor) Claim(user, backend string) bool {
-	m, err := s.link.ask(context.Background(), message{Claim: &stay{user, backend}})
+func (s *successor) Claim(ctx context.Context, user, backend string) bool {
+	m, err := s.link.ask(ctx, message{Claim: &stay{user, backend}})
 	return err == nil && m.Granted
 }
 

@@ -283,6 +283,41 @@ func TestAClientOfTheOldestOfThreeProcessesLogsIn(t *testing.T) {
 	}
 }
 
+// TestALoginDoesNotWaitForANewProcessThatStandsStill has a client of the old process log
+// in while the new one cannot answer: that takes no longer than any login, and what the
+// new one grants afterwards is given back.
+func TestALoginDoesNotWaitForANewProcessThatStandsStill(t *testing.T) {
+	p := install(t)
+	p.tail += "login: {connect_timeout: 1s, backend_timeout: 1s}\n"
+	p.writeConfig(t)
+	p.serving(t)
+	waiting, err := connect(t, p.listen[0], 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := p.upgrade(t)
+	if err := syscall.Kill(u.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if reply := waiting.do(t, "LOGIN alice@example.org "+demoPassword); !strings.HasPrefix(reply, "t NO [UNAVAILABLE]") {
+		t.Errorf("the new process stands still: %s", reply)
+	}
+	if err := syscall.Kill(u.PID, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	if reply := waiting.do(t, "LOGIN alice@example.org "+demoPassword); !strings.HasPrefix(reply, "t OK") {
+		t.Errorf("the new process goes on: %s", reply)
+	}
+	timeout := time.After(patience)
+	for s := p.status(t); s.Older == nil || s.Older.Sessions != 1; s = p.status(t) {
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-timeout:
+			t.Fatalf("counted for the old process: %+v", s.Older)
+		}
+	}
+}
+
 // TestAUserWhoComesBackIsFreedFromADeadBackend has a session in the old process, at a
 // backend that dies: the user's next login, in the new one, does not wait for it.
 func TestAUserWhoComesBackIsFreedFromADeadBackend(t *testing.T) {

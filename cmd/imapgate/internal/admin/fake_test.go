@@ -110,7 +110,7 @@ func (f *fake) login(t *testing.T, user, ip string) string {
 		t.Fatal(err)
 	}
 	backend := lease.Placement().Backends[0]
-	if !lease.Claim(backend) || !lease.Commit(backend) {
+	if !lease.Claim(context.Background(), backend) || !lease.Commit(backend) {
 		t.Fatalf("%s is not let in at %s", user, backend)
 	}
 	f.mu.Lock()
