@@ -312,6 +312,35 @@ func TestAcceptSurvivesWantOfDescriptors(t *testing.T) {
 	})
 }
 
+// TestWhoIsLetInWithoutDescriptorsHasTimeForALogin has every other accept fail: each lets
+// one in for one who goes.
+func TestWhoIsLetInWithoutDescriptorsHasTimeForALogin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newLimitedGate(t, oneBackend(t), proxy.Options{}, proxy.Listener{TLS: proxy.TLSNone})
+		refused := &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+		for i, ms := range []int64{5, 10, 20, 40, 80, 160, 160, 160} {
+			began := time.Now()
+			if err := g.listener.Fail(refused); err != nil {
+				t.Fatal(err)
+			}
+			g.greeted(t, "192.0.2.1:1")
+			if took := time.Since(began); took.Milliseconds() != ms {
+				t.Errorf("the next after failure %d is let in after %v, want %d ms", i+1, took, ms)
+			}
+		}
+		<-time.After(6 * time.Second)
+		g.greeted(t, "192.0.2.1:1")
+		began := time.Now()
+		if err := g.listener.Fail(refused); err != nil {
+			t.Fatal(err)
+		}
+		g.greeted(t, "192.0.2.1:1")
+		if took := time.Since(began); took != 5*time.Millisecond {
+			t.Errorf("long after the last failure one more costs %v", took)
+		}
+	})
+}
+
 // TestDescriptorsBoundConnections gives a server a few, and opens as many
 // connections as it can.
 func TestDescriptorsBoundConnections(t *testing.T) {

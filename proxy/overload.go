@@ -50,6 +50,11 @@ type overload struct {
 	next    time.Time // when the next connection is due, see Limits.AcceptRate
 }
 
+// refusing says whether the system refused a descriptor a moment ago. mu is held.
+func (o *overload) refusing() bool {
+	return !o.refused.IsZero() && time.Since(o.refused) < descriptorLack
+}
+
 // room is how many connections and sessions there may be, 0 for any number. Each is
 // counted as two descriptors, its backend's included, so that who was let in can be
 // logged in.
@@ -106,7 +111,7 @@ func (s *Server) shed(share float64, lack string) {
 func (s *Server) Overload() []string {
 	s.overload.mu.Lock()
 	lacks := slices.Clone(s.overload.lacks)
-	if !s.overload.refused.IsZero() && time.Since(s.overload.refused) < descriptorLack {
+	if s.overload.refusing() {
 		lacks = append(lacks, LackDescriptors)
 	}
 	s.overload.mu.Unlock()
@@ -204,6 +209,18 @@ func (s *Server) noteAccept(err error) (worthALine bool) {
 		o.logged = now
 	}
 	return worthALine
+}
+
+// paced returns the pause that a failed accept doubles, after one that succeeded: none,
+// but while descriptors lack. Whoever is let in then pushes somebody out, who is to have
+// had the time for a login.
+func (s *Server) paced(pause time.Duration) time.Duration {
+	s.overload.mu.Lock()
+	defer s.overload.mu.Unlock()
+	if s.overload.refusing() {
+		return min(pause, maxStrainPause/2)
+	}
+	return 0
 }
 
 // noteRefusal takes note of a socket that there is not, and says whether that is

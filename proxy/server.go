@@ -157,7 +157,7 @@ func (s *Server) Serve(ctx context.Context, l *Listener) error {
 		nc, err := l.Accept()
 		switch {
 		case err == nil:
-			pause = 0
+			pause = s.paced(pause)
 			s.start(base, l, nc)
 			s.breathe(ctx)
 			continue
