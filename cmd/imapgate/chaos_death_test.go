@@ -188,8 +188,11 @@ func newChaosHost(t *testing.T) *chaosHost {
 	realTool(t, "ip")
 	realTool(t, "nft")
 	h := &chaosHost{name: fmt.Sprintf("imapgate%d", os.Getpid())}
-	// RFC 2544 gives these addresses to tests.
-	here, there := "198.18.143.1", "198.18.143.2"
+	// RFC 2544 gives these addresses to tests. Each process has its own four: one that was
+	// killed leaves its namespace behind.
+	net4 := os.Getpid() % (1 << 15) * 4
+	here := fmt.Sprintf("198.%d.%d.%d", 18+net4>>16, net4>>8&0xff, net4&0xff+1)
+	there := fmt.Sprintf("198.%d.%d.%d", 18+net4>>16, net4>>8&0xff, net4&0xff+2)
 	h.Address = net.JoinHostPort(there, "143")
 	cable := fmt.Sprintf("ig%d", os.Getpid())
 	run := func(words ...string) {
