@@ -190,9 +190,8 @@ func newChaosHost(t *testing.T) *chaosHost {
 	h := &chaosHost{name: fmt.Sprintf("imapgate%d", os.Getpid())}
 	// RFC 2544 gives these addresses to tests. Each process has its own four: one that was
 	// killed leaves its namespace behind.
-	net4 := os.Getpid() % (1 << 15) * 4
-	here := fmt.Sprintf("198.%d.%d.%d", 18+net4>>16, net4>>8&0xff, net4&0xff+1)
-	there := fmt.Sprintf("198.%d.%d.%d", 18+net4>>16, net4>>8&0xff, net4&0xff+2)
+	third, fourth := os.Getpid()>>6&0xff, os.Getpid()&0x3f*4
+	here, there := fmt.Sprintf("198.18.%d.%d", third, fourth+1), fmt.Sprintf("198.18.%d.%d", third, fourth+2)
 	h.Address = net.JoinHostPort(there, "143")
 	cable := fmt.Sprintf("ig%d", os.Getpid())
 	run := func(words ...string) {

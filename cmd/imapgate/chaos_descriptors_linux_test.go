@@ -173,15 +173,10 @@ func TestChaosNoDescriptors(t *testing.T) {
 	// of these is looked at, others still have to make room.
 	crowd.leave()
 	left := time.Now()
-	for {
+	eventually(t, func() error {
 		_, err := g.goodLogin()
-		if err == nil {
-			break
-		}
-		if time.Since(left) > patience {
-			t.Fatalf("it has not recovered: %v", err)
-		}
-	}
+		return err
+	})
 	t.Logf("the first login %v after they have left", time.Since(left))
 	alive()
 
@@ -190,15 +185,12 @@ func TestChaosNoDescriptors(t *testing.T) {
 	if _, err := g.goodLogin(); err != nil {
 		t.Errorf("it has not recovered: %v", err)
 	}
-	for began := time.Now(); ; <-time.After(100 * time.Millisecond) {
-		code, body := askBy(t, api, "/readyz")
-		if code == http.StatusOK {
-			break
+	eventually(t, func() error {
+		if code, body := askBy(t, api, "/readyz"); code != http.StatusOK {
+			return fmt.Errorf("/readyz says %d %q", code, body)
 		}
-		if time.Since(began) > patience {
-			t.Fatalf("/readyz says %d %q", code, body)
-		}
-	}
+		return nil
+	})
 }
 
 // limitDescriptors changes how many descriptors the process may have. It keeps those

@@ -206,3 +206,17 @@ func login(t *testing.T, address, user string) *client {
 	}
 	return c
 }
+
+// eventually asks again and again until there is no error any more, and fails with the
+// last one when that takes too long.
+func eventually(t *testing.T, ask func() error) {
+	t.Helper()
+	timeout := time.After(patience)
+	for err := ask(); err != nil; err = ask() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-timeout:
+			t.Fatal(err)
+		}
+	}
+}

@@ -152,7 +152,8 @@ func (p *predecessor) hear(m message) {
 	}
 }
 
-// claim lets the old process log a user in where this one would too, and counts it.
+// claim lets the old process log a user in where this one would too, and counts it. That
+// one does not say how long it waits: it gives back what it is granted too late.
 func (p *predecessor) claim(at stay) bool {
 	l, err := p.table().Begin(at.User)
 	if err != nil {

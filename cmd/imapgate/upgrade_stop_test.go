@@ -138,65 +138,63 @@ func (m *manager) fill(t *testing.T) {
 // TestSIGTERMDuringTheHandOver comes after the new process has said that it is ready, and
 // before it says that it serves.
 func TestSIGTERMDuringTheHandOver(t *testing.T) {
-	p := install(t)
-	proc := p.serving(t)
-	session := login(t, p.listen[0], "alice@example.org")
-	dir := t.TempDir()
-	p.script(t, ready+"cd "+dir+`
-read told <&3
-touch taking
-while [ ! -e signalled ]; do sleep 0.1; done
-echo '{"serving":true}' >&3
+	h := terminateInHandOver(t, `echo '{"serving":true}' >&3
 while read told <&3; do :; done # until the old process is gone
 touch alone
 `)
-	proc.signal(t, syscall.SIGUSR2)
-	await(t, filepath.Join(dir, "taking"))
-	proc.signal(t, syscall.SIGTERM)
-	writeFiles(t, dir, map[string]string{"signalled": ""})
-	proc.waitLine(t, "a new process serves, the sessions here live on")
-	session.expect(t, "* BYE [UNAVAILABLE] ")
-	if code := proc.waitExit(t); code != exitOK {
-		t.Errorf("exit code %d", code)
-	}
-	await(t, filepath.Join(dir, "alone"))
+	h.ends(t, "a new process serves, the sessions here live on")
+	await(t, filepath.Join(h.dir, "alone"))
 }
 
 // TestSIGTERMDuringAHandOverThatFails has a new process that never serves.
 func TestSIGTERMDuringAHandOverThatFails(t *testing.T) {
+	h := terminateInHandOver(t, "")
+	h.ends(t, "not upgraded, this process serves on")
+	refuses(t, h.listen[0])
+}
+
+// handedOver is an old process that was told to stop while it handed over.
+type handedOver struct {
+	*installed
+	proc    *process
+	session *client
+	dir     string // where the new program is
+}
+
+// terminateInHandOver sends SIGTERM to an old process once the new one takes over. That
+// one is a program of the shell's, which goes on afterwards as it is told to.
+func terminateInHandOver(t *testing.T, afterwards string) *handedOver {
+	t.Helper()
 	p := install(t)
 	proc := p.serving(t)
-	session := login(t, p.listen[0], "alice@example.org")
-	dir := t.TempDir()
-	p.script(t, ready+"cd "+dir+`
+	h := &handedOver{p, proc, login(t, p.listen[0], "alice@example.org"), t.TempDir()}
+	p.script(t, ready+"cd "+h.dir+`
 read told <&3
 touch taking
 while [ ! -e signalled ]; do sleep 0.1; done
-`)
+`+afterwards)
 	proc.signal(t, syscall.SIGUSR2)
-	await(t, filepath.Join(dir, "taking"))
+	await(t, filepath.Join(h.dir, "taking"))
 	proc.signal(t, syscall.SIGTERM)
-	writeFiles(t, dir, map[string]string{"signalled": ""})
-	proc.waitLine(t, "not upgraded, this process serves on")
-	session.expect(t, "* BYE [UNAVAILABLE] ")
-	if code := proc.waitExit(t); code != exitOK {
+	writeFiles(t, h.dir, map[string]string{"signalled": ""})
+	return h
+}
+
+// ends waits for the old process's end, before which it logs a message.
+func (h *handedOver) ends(t *testing.T, message string) {
+	t.Helper()
+	h.proc.waitLine(t, message)
+	h.session.expect(t, "* BYE [UNAVAILABLE] ")
+	if code := h.proc.waitExit(t); code != exitOK {
 		t.Errorf("exit code %d", code)
 	}
-	refuses(t, p.listen[0])
 }
 
 // await waits until a file is there.
 func await(t *testing.T, path string) {
 	t.Helper()
-	timeout := time.After(patience)
-	for {
-		if _, err := os.Stat(path); err == nil {
-			return
-		}
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-timeout:
-			t.Fatalf("%s never came", filepath.Base(path))
-		}
-	}
+	eventually(t, func() error {
+		_, err := os.Stat(path)
+		return err
+	})
 }

@@ -308,14 +308,12 @@ func TestALoginDoesNotWaitForANewProcessThatStandsStill(t *testing.T) {
 	if reply := waiting.do(t, "LOGIN alice@example.org "+demoPassword); !strings.HasPrefix(reply, "t OK") {
 		t.Errorf("the new process goes on: %s", reply)
 	}
-	timeout := time.After(patience)
-	for s := p.status(t); s.Older == nil || s.Older.Sessions != 1; s = p.status(t) {
-		select {
-		case <-time.After(10 * time.Millisecond):
-		case <-timeout:
-			t.Fatalf("counted for the old process: %+v", s.Older)
+	eventually(t, func() error {
+		if s := p.status(t); s.Older == nil || s.Older.Sessions != 1 {
+			return fmt.Errorf("counted for the old process: %+v", s.Older)
 		}
-	}
+		return nil
+	})
 }
 
 // TestAUserWhoComesBackIsFreedFromADeadBackend has a session in the old process, at a

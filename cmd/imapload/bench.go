@@ -20,12 +20,12 @@ func newBench() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure imapgate beside nginx, HAProxy and Dovecot",
-		Long: `Run each test on each proxy in turn: that is on the first CPU, its backend and the load on
-the others, as many rounds as wanted, and print medians, how imapgate compares with
-the best of the others, and whether it is what it wants to be. Samples during which
-other programs used more than 12 % of a CPU are repeated.
+		Long: `Run each test on each proxy in turn, which is on the first CPU, with the same backend
+and the same load on the others, as many rounds as wanted, and print medians, how
+imapgate compares with the best of the others, and whether it is what it wants to be.
+Samples during which other programs used more than 12 % of a CPU are repeated.
 
-All rounds of all tests take an hour and a half: choose. With --samples every sample is kept, a
+All rounds of all tests take nearly two hours: choose. With --samples every sample is kept, a
 line of JSON each, and "imapload report" prints the table of what several runs have
 gathered; but only figures of one sitting can be compared.
 
