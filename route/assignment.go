@@ -3,8 +3,6 @@ package route
 import (
 	"slices"
 	"time"
-
-	memdb "github.com/hashicorp/go-memdb"
 )
 
 // maxAged is how many assignments that have expired go with each session that
@@ -12,86 +10,62 @@ import (
 const maxAged = 2
 
 // addSession notes that a user has one more session at a backend. mu is held.
-func (s *State) addSession(key []byte, backend string) bool {
-	txn := s.db.Txn(true)
-	defer txn.Abort() // does nothing after Commit
-	old, err := liveRow[assignment](txn, tableAssignments, key)
-	if err != nil {
-		return false
-	}
-	row := &assignment{key: key, backend: backend, sessions: 1}
-	carried := s.load[backend]
-	if old != nil {
-		row.key = old.key // that which the tree has
-	}
-	if old != nil && old.sessions > 0 {
-		row.sessions = old.sessions + 1
-	} else {
-		carried.users++
-	}
-	if err := txn.Insert(tableAssignments, row); err != nil {
-		return false
-	}
-	if old != nil && old.place != nil {
+func (s *State) addSession(user, backend string) {
+	old := s.assignments.get(user)
+	if old.place != nil {
 		s.affinity.Remove(old.place)
 	}
-	s.age(txn)
-	txn.Commit()
+	s.assignments.set(user, assignment{backend: backend, sessions: old.sessions + 1})
+	carried := s.load[backend]
 	carried.sessions++
+	if old.sessions == 0 {
+		carried.users++
+	}
 	s.load[backend] = carried
-	return true
+	s.age()
 }
 
 // endSession notes that a user has one session less. mu is held.
-func (s *State) endSession(key []byte, affinity time.Duration) {
-	txn := s.db.Txn(true)
-	defer txn.Abort()
-	old, err := liveRow[assignment](txn, tableAssignments, key)
-	if err != nil || old == nil || old.sessions == 0 {
+func (s *State) endSession(user string, affinity time.Duration) {
+	row := s.assignments.get(user)
+	if row.sessions == 0 {
 		return // not after a Commit that succeeded
 	}
-	carried := s.load[old.backend]
+	carried := s.load[row.backend]
 	carried.sessions--
-	row := *old
-	row.sessions--
+	if row.sessions == 1 {
+		carried.users--
+	}
+	if s.load[row.backend] = carried; carried == (load{}) {
+		delete(s.load, row.backend)
+	}
 	switch {
-	case row.sessions > 0:
-		err = txn.Insert(tableAssignments, &row)
+	case row.sessions > 1:
+		row.sessions--
 	case affinity > 0:
-		carried.users--
-		row.until = s.now() + affinity
-		row.place = s.affinity.PushBack(&row)
-		err = txn.Insert(tableAssignments, &row)
+		row = assignment{backend: row.backend, until: s.now() + affinity, place: s.affinity.PushBack(user)}
 	default:
-		carried.users--
-		err = txn.Delete(tableAssignments, old)
+		row = assignment{}
 	}
-	if err != nil {
-		return
-	}
-	s.age(txn)
-	txn.Commit()
-	if s.load[old.backend] = carried; carried == (load{}) {
-		delete(s.load, old.backend)
-	}
+	s.assignments.set(user, row)
+	s.age()
 }
 
 // age deletes the next assignments that have expired. mu is held.
-func (s *State) age(txn *memdb.Txn) {
+func (s *State) age() {
 	now := s.now()
 	for range maxAged {
 		next := s.affinity.Front()
 		if next == nil {
 			return
 		}
-		row, ok := next.Value.(*assignment)
-		if !ok || row.until > now {
+		// Who is in the list has no sessions: a user leaves it with the next one.
+		user, ok := next.Value.(string)
+		if !ok || s.assignments.get(user).until > now {
 			return
 		}
 		s.affinity.Remove(next)
-		// A row in the list is the user's present one: it leaves the list with
-		// the user's next session.
-		_ = txn.Delete(tableAssignments, row)
+		s.assignments.set(user, assignment{})
 	}
 }
 
@@ -105,21 +79,17 @@ func (s *State) Gone(key string) <-chan struct{} {
 	}
 	done := make(chan struct{})
 	s.gone[key] = done
-	s.notify(key, liveKey(key))
+	s.notify(key)
 	return done
 }
 
-// notify tells those who wait for a user to be gone, if that is so. key is that
-// of the user's rows. mu is held.
-func (s *State) notify(user string, key []byte) {
+// notify tells those who wait for a user to be gone, if that is so. mu is held.
+func (s *State) notify(user string) {
 	done, ok := s.gone[user]
 	if !ok {
 		return
 	}
-	if _, ok := s.logins[user]; ok {
-		return
-	}
-	if row, err := liveRow[assignment](s.db.Txn(false), tableAssignments, key); err != nil || row != nil && row.sessions > 0 {
+	if _, ok := s.logins[user]; ok || s.assignments.get(user).sessions > 0 {
 		return
 	}
 	close(done)
@@ -129,9 +99,9 @@ func (s *State) notify(user string, key []byte) {
 // Assigned returns the users with sessions at a backend, in order.
 func (s *State) Assigned(backend string) []string {
 	var users []string
-	_ = each(s.db.Txn(false), tableAssignments, func(r *assignment) { // it exists
-		if r.sessions > 0 && r.backend == backend {
-			users = append(users, userOf(r.key))
+	s.eachAssigned(func(u assigned) {
+		if u.sessions > 0 && u.backend == backend {
+			users = append(users, u.user)
 		}
 	})
 	slices.Sort(users)

@@ -149,34 +149,30 @@ func (d *differ) moves(key string, a, b *targetRow) (bool, error) {
 // move.
 func (d *differ) sessions(s *State) error {
 	var failed error
-	err := each(s.db.Txn(false), tableAssignments, func(r *assignment) {
-		if r.sessions == 0 || failed != nil {
+	s.eachAssigned(func(u assigned) {
+		if u.sessions == 0 || failed != nil {
 			return
 		}
-		key := userOf(r.key)
-		a, err := d.before.row(key)
+		a, err := d.before.row(u.user)
 		if err != nil {
 			failed = err
 			return
 		}
-		b, err := d.after.row(key)
+		b, err := d.after.row(u.user)
 		if err != nil {
 			failed = err
 			return
 		}
-		moved, err := d.moves(key, a, b)
+		moved, err := d.moves(u.user, a, b)
 		failed = err
 		if !moved {
 			return
 		}
-		d.diff.LiveSessions += r.sessions
+		d.diff.LiveSessions += u.sessions
 		if a == nil && b == nil {
 			d.diff.Users++
 		}
 	})
-	if err != nil {
-		return err
-	}
 	return failed
 }
 

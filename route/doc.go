@@ -58,9 +58,10 @@
 //		… // the session
 //	}
 //
-// Each step is one short critical section around one small transaction. Lookups
-// take no lock: they read snapshots, and a [State] publishes what is known of
-// backends as one value that is replaced as a whole.
+// Each step is one short critical section, and so is the part of a lookup that asks
+// where the user has sessions. The rest of a lookup takes no lock: it reads snapshots,
+// and a [State] publishes what is known of backends as one value that is replaced as a
+// whole.
 //
 // # Who serves whom
 //

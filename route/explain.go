@@ -64,13 +64,13 @@ func (q *query) skipped(name string, shared bool) string {
 	a := q.live.assignment
 	chosen := slices.Contains(q.placement.Backends, name)
 	switch {
-	case chosen && (q.live.pin != nil || a != nil && a.sessions > 0 && a.backend == name) && b.serves():
+	case chosen && (q.live.pin != nil || a.sessions > 0 && a.backend == name) && b.serves():
 		return ""
 	case b.why() != "":
 		return b.why()
 	case chosen:
 		return ""
-	case a != nil && a.sessions > 0:
+	case a.sessions > 0:
 		return "sessions on " + a.backend
 	case !shared:
 		return "mail is on " + q.placement.Backends[0]

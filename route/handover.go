@@ -38,23 +38,26 @@ func (s *State) HandOver(to Successor) []Residence {
 	s.successor = to
 	now := s.now()
 	logins := maps.Clone(s.logins)
-	snapshot := s.db.Txn(false) // walked without the lock: there may be a million
+	users := make([][]assigned, assignmentShards)
+	for i := range users { // all of them as of now; a million takes a tenth of a second
+		users[i] = s.assignments.copyShard(i)
+	}
 	s.mu.Unlock()
 
 	var list []Residence
-	_ = each(snapshot, tableAssignments, func(r *assignment) { // it exists
-		at := Residence{User: userOf(r.key), Backend: r.backend, Sessions: r.sessions}
-		if under, ok := logins[at.User]; ok && (r.sessions > 0 || under.backend == r.backend) {
+	for _, u := range slices.Concat(users...) {
+		at := Residence{User: u.user, Backend: u.backend, Sessions: u.sessions}
+		if under, ok := logins[at.User]; ok && (u.sessions > 0 || under.backend == u.backend) {
 			at.Sessions += under.n
 			delete(logins, at.User)
 		}
 		if at.Sessions == 0 {
-			at.Affinity = r.until - now
+			at.Affinity = u.until - now
 		}
 		if at.Sessions > 0 || at.Affinity > 0 && logins[at.User].n == 0 {
 			list = append(list, at)
 		}
-	})
+	}
 	for user, under := range logins {
 		list = append(list, Residence{User: user, Backend: under.backend, Sessions: under.n})
 	}
@@ -74,7 +77,7 @@ func (s *State) TakeBack() {
 // people whether the user should be there.
 func (t *Table) Adopt(r Residence) []*Lease {
 	s := t.state
-	like := Lease{state: s, user: r.User, key: liveKey(r.User), committed: r.Backend}
+	like := Lease{state: s, user: r.User, committed: r.Backend}
 	if l, err := t.Begin(r.User); err == nil {
 		like.affinity = l.affinity
 		l.End()
@@ -82,46 +85,38 @@ func (t *Table) Adopt(r Residence) []*Lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r.Sessions == 0 {
-		s.addAffinity(like.key, r.Backend, r.Affinity)
+		s.addAffinity(r.User, r.Backend, r.Affinity)
 		return nil
 	}
 	leases := make([]*Lease, 0, r.Sessions)
 	for range r.Sessions {
-		if s.addSession(like.key, r.Backend) {
-			l := like
-			leases = append(leases, &l)
-		}
+		s.addSession(r.User, r.Backend)
+		leases = append(leases, new(like))
 	}
 	return leases
 }
 
 // addAffinity notes that a user was at a backend a moment ago. mu is held.
-func (s *State) addAffinity(key []byte, backend string, left time.Duration) {
-	txn := s.db.Txn(true)
-	defer txn.Abort()
-	if old, err := liveRow[assignment](txn, tableAssignments, key); err != nil || old != nil || left <= 0 {
+func (s *State) addAffinity(user, backend string, left time.Duration) {
+	if s.assignments.get(user) != (assignment{}) || left <= 0 {
 		return
 	}
-	row := &assignment{key: key, backend: backend, until: s.now() + left}
+	row := assignment{backend: backend, until: s.now() + left}
 	// Next to expire first: HandOver returns them in that order, so that the place
 	// is at the end, or close to it.
 	before := s.affinity.Back()
 	for before != nil {
-		if at, ok := before.Value.(*assignment); !ok || at.until <= row.until {
+		if other, ok := before.Value.(string); !ok || s.assignments.get(other).until <= row.until {
 			break
 		}
 		before = before.Prev()
 	}
 	if before == nil {
-		row.place = s.affinity.PushFront(row)
+		row.place = s.affinity.PushFront(user)
 	} else {
-		row.place = s.affinity.InsertAfter(row, before)
+		row.place = s.affinity.InsertAfter(user, before)
 	}
-	if err := txn.Insert(tableAssignments, row); err != nil {
-		s.affinity.Remove(row.place)
-		return
-	}
-	txn.Commit()
+	s.assignments.set(user, row)
 }
 
 // Restore puts the overrides of another process in force, where there are none yet.

@@ -22,7 +22,6 @@ import (
 type Lease struct {
 	state     *State
 	user      string
-	key       []byte     // of the user's rows
 	placement *Placement // nil after Commit: sessions are many, and last
 	affinity  time.Duration
 	held      <-chan struct{}
@@ -54,7 +53,7 @@ func (t *Table) Begin(key string) (*Lease, error) {
 		}
 	}
 	place := q.placement
-	l := &Lease{state: t.state, user: place.Key, key: q.key, placement: &place}
+	l := &Lease{state: t.state, user: place.Key, placement: &place}
 	if h := q.live.hold; h != nil {
 		l.held = h.done
 	}
@@ -152,9 +151,7 @@ func (l *Lease) Commit(backend string) bool {
 	if l.ended || l.committed != "" || backend == "" || l.claimed != backend || !s.admits(l, backend) {
 		return false
 	}
-	if !s.addSession(l.key, backend) {
-		return false
-	}
+	s.addSession(l.user, backend)
 	s.unclaim(l)
 	l.committed = backend
 	l.placement = nil
@@ -177,8 +174,8 @@ func (l *Lease) End() {
 		if s.successor != nil {
 			s.successor.End(l.user, l.committed)
 		}
-		s.endSession(l.key, l.affinity)
-		s.notify(l.user, l.key)
+		s.endSession(l.user, l.affinity)
+		s.notify(l.user)
 	}
 }
 
@@ -207,20 +204,20 @@ func (s *State) unclaim(l *Lease) {
 		return
 	}
 	delete(s.logins, l.user)
-	s.notify(l.user, l.key)
+	s.notify(l.user)
 }
 
 // admits says whether a lease may log in at a backend. It does not ask whether
 // the backend works: the login will tell. mu is held.
 func (s *State) admits(l *Lease, backend string) bool {
-	u, err := s.user(l.key)
+	u, err := s.user(l.user)
 	if err != nil || u.hold != nil || u.pin != nil && u.pin.backend != backend {
 		return false
 	}
 	if at, ok := s.logins[l.user]; ok && at.backend != backend {
 		return false
 	}
-	sessions := u.assignment != nil && u.assignment.sessions > 0
+	sessions := u.assignment.sessions > 0
 	if sessions && u.assignment.backend != backend {
 		return false
 	}

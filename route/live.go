@@ -2,141 +2,142 @@ package route
 
 import (
 	"container/list"
-	"fmt"
 	"time"
 
 	memdb "github.com/hashicorp/go-memdb"
 )
 
-// Tables of the live state.
+// Tables of the live state, which people change.
 const (
-	tableAssignments = "assignments" // *assignment, one per user with sessions or affinity
-	tablePins        = "pins"        // *pin, one per pinned user
-	tableHolds       = "holds"       // *hold, one per held user
+	tablePins  = "pins"  // *pin, one per pinned user
+	tableHolds = "holds" // *hold, one per held user
 )
-
-// liveHashLen is the number of octets in front of a key of the live state, with
-// liveHashBits of its hash in each. A write copies every node on the way to its
-// row: with eight bits a node has up to 256 children and two such nodes are most
-// of what a login costs, with few bits the way is long.
-const (
-	liveHashLen  = 6
-	liveHashBits = 5
-)
-
-// liveKey returns the key of a user's rows in the live state.
-func liveKey(key string) []byte { return appendLiveKey(hashOf(key), key) }
-
-func appendLiveKey(hash uint64, key string) []byte {
-	b := make([]byte, 0, liveHashLen+len(key))
-	for i := range liveHashLen {
-		b = append(b, byte(hash>>(64-liveHashBits*(i+1))%(1<<liveHashBits)))
-	}
-	return append(b, key...)
-}
-
-// userOf returns the user of a key that liveKey made.
-func userOf(key []byte) string { return string(key[liveHashLen:]) }
-
-// liveIndex indexes rows by the keys that liveKey makes. Queries have such a key,
-// made once for all that happens to a session.
-type liveIndex struct{ keyIndex }
-
-// FromArgs returns the key of a query, which has one key.
-func (liveIndex) FromArgs(args ...any) ([]byte, error) {
-	if len(args) != 1 {
-		return nil, fmt.Errorf("a key is one argument, not %d", len(args))
-	}
-	key, ok := args[0].([]byte)
-	if !ok {
-		return nil, fmt.Errorf("a key is octets, not %T", args[0])
-	}
-	return key, nil
-}
 
 func newLiveDatabase() (*memdb.MemDB, error) {
 	schema := &memdb.DBSchema{Tables: make(map[string]*memdb.TableSchema)}
-	for _, name := range []string{tableAssignments, tablePins, tableHolds} {
+	for _, name := range []string{tablePins, tableHolds} {
 		schema.Tables[name] = &memdb.TableSchema{
 			Name: name,
 			Indexes: map[string]*memdb.IndexSchema{
 				// Serves what a login asks about its user, and walks over all users.
-				indexID: {Name: indexID, Unique: true, Indexer: liveIndex{}},
+				indexID: {Name: indexID, Unique: true, Indexer: keyIndex{}},
 			},
 		}
 	}
 	return memdb.NewMemDB(schema)
 }
 
-// assignment says where a user has sessions, or had some a moment ago. Immutable
-// once inserted.
-type assignment struct {
-	key      []byte
-	backend  string
-	sessions int
-	until    time.Duration // without sessions: end of the affinity
-	place    *list.Element // without sessions: in State.affinity, guarded by its mu
-}
-
-func (r *assignment) indexKey() []byte { return r.key }
-
 // pin is a user whom people sent to a backend. Immutable once inserted.
 type pin struct {
-	key     []byte
+	user    string
 	backend string
 	change  Change
 }
 
-func (r *pin) indexKey() []byte { return r.key }
+func (r *pin) indexKey() []byte { return []byte(r.user) }
 
 // hold is a user whose logins wait. Immutable once inserted.
 type hold struct {
-	key    []byte
+	user   string
 	change Change
 	done   chan struct{} // closed when the hold ends; kept when a hold is renewed
 }
 
-func (r *hold) indexKey() []byte { return r.key }
+func (r *hold) indexKey() []byte { return []byte(r.user) }
+
+// assignment says where a user has sessions, or had some a moment ago. The zero
+// value is that of a user who is nowhere.
+type assignment struct {
+	backend  string
+	sessions int
+	until    time.Duration // without sessions: end of the affinity
+	place    *list.Element // without sessions: in State.affinity
+}
+
+// assignmentShards is how many maps the assignments are in: with one, whoever walks
+// over a million would hold up the logins, and so would giving its memory back.
+const assignmentShards = 256
+
+// assignments are the assignments of all users by key. They are not in go-memdb, where
+// the rest is: each login and each logout changes one, and a transaction, which copies
+// the way to what it changes, is dearer than all else that a login does in this package.
+// The zero value has none. mu of the [State] guards them.
+type assignments [assignmentShards]struct {
+	users map[string]assignment
+	most  int // users since the map was made
+}
+
+func shardOf(user string) int { return int(hashOf(user) % assignmentShards) }
+
+func (a *assignments) get(user string) assignment { return a[shardOf(user)].users[user] }
+
+// set changes a user's assignment; the zero value deletes it.
+func (a *assignments) set(user string, row assignment) {
+	shard := &a[shardOf(user)]
+	if row != (assignment{}) {
+		if shard.users == nil {
+			shard.users = make(map[string]assignment)
+		}
+		shard.users[user] = row
+		shard.most = max(shard.most, len(shard.users))
+		return
+	}
+	delete(shard.users, user)
+	if n := len(shard.users); n < shard.most/4 { // a map keeps the memory of the most that it ever had
+		fewer := make(map[string]assignment, n)
+		for user, row := range shard.users {
+			fewer[user] = row
+		}
+		shard.users, shard.most = fewer, n
+	}
+}
+
+// copyShard returns the users of one of the maps.
+func (a *assignments) copyShard(i int) []assigned {
+	list := make([]assigned, 0, len(a[i].users))
+	for user, row := range a[i].users {
+		list = append(list, assigned{user, row})
+	}
+	return list
+}
+
+// assigned is a user with an assignment.
+type assigned struct {
+	user string
+	assignment
+}
+
+// eachAssigned calls f with all who have an assignment, without holding mu all the time:
+// of those who log in or out meanwhile it may miss some.
+func (s *State) eachAssigned(f func(assigned)) {
+	for i := range assignmentShards {
+		s.mu.Lock()
+		users := s.assignments.copyShard(i)
+		s.mu.Unlock()
+		for _, u := range users {
+			f(u)
+		}
+	}
+}
 
 // live is what the state knows of a user.
 type live struct {
 	pin        *pin
 	hold       *hold
-	assignment *assignment
+	assignment assignment
 }
 
-// user returns what the state knows of a user, from one snapshot. No lock is
-// taken.
-func (s *State) user(key []byte) (live, error) {
-	var u live
+// user returns what the state knows of a user. mu is held.
+func (s *State) user(user string) (live, error) {
+	u := live{assignment: s.assignments.get(user)}
 	var err error
-	txn := s.db.Txn(false)
-	if s.pins.Load() > 0 {
-		if u.pin, err = liveRow[pin](txn, tablePins, key); err != nil {
+	if s.pins > 0 {
+		if u.pin, err = first[pin](s.db.Txn(false), tablePins, user); err != nil {
 			return live{}, err
 		}
 	}
-	if s.holds.Load() > 0 {
-		if u.hold, err = liveRow[hold](txn, tableHolds, key); err != nil {
-			return live{}, err
-		}
+	if s.holds > 0 {
+		u.hold, err = first[hold](s.db.Txn(false), tableHolds, user)
 	}
-	u.assignment, err = liveRow[assignment](txn, tableAssignments, key)
 	return u, err
-}
-
-// liveRow returns the row with a key, or nil when there is none.
-func liveRow[T any](txn *memdb.Txn, table string, key []byte) (*T, error) {
-	obj, err := txn.First(table, indexID, key)
-	if err != nil {
-		return nil, fmt.Errorf("look up %s in %s: %w", quote(userOf(key)), table, err)
-	}
-	if obj == nil {
-		return nil, nil //nolint:nilnil // none is an answer
-	}
-	row, ok := obj.(*T)
-	if !ok {
-		return nil, fmt.Errorf("look up %s in %s: found a %T", quote(userOf(key)), table, obj)
-	}
-	return row, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // Lookup says where the user with this key lives; [Names.Key] makes keys. It
-// has no side effects and takes no lock. The error is ErrUnknownUser when nothing
+// has no side effects. The error is ErrUnknownUser when nothing
 // covers the user, an [*UnavailableError] when no backend may serve them now, and
 // any other error means that the question cannot be answered.
 func (t *Table) Lookup(key string) (Placement, error) {
@@ -32,7 +32,6 @@ type query struct {
 	row    targetRow // without a target: nobody knows the user, who is pinned
 	live   live
 	now    time.Duration
-	key    []byte // of the user's rows in the live state
 	slot   uint32
 
 	placement Placement
@@ -48,14 +47,16 @@ func (t *Table) ask(key string) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
-	hash := hashOf(key)
-	q := query{gen: gen, roster: r, key: appendLiveKey(hash, key), slot: uint32(hash % slots)}
-	if q.live, err = t.state.user(q.key); err != nil {
+	q := query{gen: gen, roster: r, slot: slotOf(key)}
+	t.state.mu.Lock()
+	q.live, err = t.state.user(key)
+	t.state.mu.Unlock()
+	if err != nil {
 		return query{}, err
 	}
-	if a := q.live.assignment; a != nil && a.sessions == 0 {
+	if a := q.live.assignment; a.backend != "" && a.sessions == 0 {
 		if q.now = t.state.now(); a.until <= q.now {
-			q.live.assignment = nil
+			q.live.assignment = assignment{}
 		}
 	}
 	q.placement = Placement{Key: key, Slot: int(q.slot), Held: q.live.hold != nil}
@@ -111,7 +112,7 @@ func (q *query) place() error {
 	}
 	// Sessions decide before rows do: wherever the user belongs by now, a session
 	// there beside those here would be one too many.
-	if a := q.live.assignment; a != nil && a.sessions > 0 {
+	if a := q.live.assignment; a.sessions > 0 {
 		if b := q.roster.backends[a.backend]; b != nil && b.serves() {
 			p.Backends, p.Reason = b.row.self, ReasonAssignment
 			return nil
@@ -164,7 +165,7 @@ func (q *query) placePinned(backend string) error {
 // with, and still belongs to.
 func (q *query) affine(pool *lineup) string {
 	a := q.live.assignment
-	if a == nil || a.sessions > 0 {
+	if a.backend == "" || a.sessions > 0 {
 		return ""
 	}
 	if !slices.ContainsFunc(pool.usable, func(m member) bool { return m.name == a.backend }) {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -154,12 +153,12 @@ func (s *State) apply(o Override) error {
 			}
 		})
 	case OverridePin:
-		if err := s.put(tablePins, &pin{key: liveKey(o.Name), backend: o.Value, change: change}); err != nil {
+		if err := s.put(tablePins, &pin{user: o.Name, backend: o.Value, change: change}); err != nil {
 			return err
 		}
 	case OverrideHold:
-		row := &hold{key: liveKey(o.Name), change: change, done: make(chan struct{})}
-		old, err := liveRow[hold](s.db.Txn(false), tableHolds, row.key)
+		row := &hold{user: o.Name, change: change, done: make(chan struct{})}
+		old, err := first[hold](s.db.Txn(false), tableHolds, o.Name)
 		if err != nil {
 			return err
 		}
@@ -181,7 +180,7 @@ func (s *State) apply(o Override) error {
 func (s *State) put(table string, row indexed) error {
 	txn := s.db.Txn(true)
 	defer txn.Abort() // does nothing after Commit
-	old, err := txn.First(table, indexID, row.indexKey())
+	old, err := txn.First(table, indexID, string(row.indexKey()))
 	if err != nil {
 		return err
 	}
@@ -189,14 +188,14 @@ func (s *State) put(table string, row indexed) error {
 		return err
 	}
 	if old == nil {
-		s.counter(table).Add(1) // before lookups can need it
+		*s.counter(table)++
 	}
 	txn.Commit()
 	return nil
 }
 
 // counter returns what counts the rows of a table.
-func (s *State) counter(table string) *atomic.Int64 {
+func (s *State) counter(table string) *int {
 	if table == tablePins {
 		return &s.pins
 	}
@@ -211,7 +210,7 @@ func (s *State) remove(table string, row indexed) bool {
 		return false // memdb.ErrNotFound: the one error of a delete by a good key
 	}
 	txn.Commit()
-	s.counter(table).Add(-1)
+	*s.counter(table)--
 	return true
 }
 
@@ -256,10 +255,10 @@ func (s *State) take(kind OverrideKind, name string, until *time.Time) bool {
 		s.setCondition(name, func(c *condition) { c.weight, c.weightChange = 0, nil })
 		return true
 	case OverridePin:
-		row, err := liveRow[pin](s.db.Txn(false), tablePins, liveKey(name))
+		row, err := first[pin](s.db.Txn(false), tablePins, name)
 		return err == nil && row != nil && ends(row.change) && s.remove(tablePins, row)
 	case OverrideHold:
-		row, err := liveRow[hold](s.db.Txn(false), tableHolds, liveKey(name))
+		row, err := first[hold](s.db.Txn(false), tableHolds, name)
 		if err != nil || row == nil || !ends(row.change) || !s.remove(tableHolds, row) {
 			return false
 		}
@@ -275,7 +274,6 @@ type OverrideCounts struct{ Admin, Weight, Pin, Hold int }
 // CountOverrides counts what people changed and is in force, without a look at
 // each. The version is another one after every change that people made.
 func (s *State) CountOverrides() (counts OverrideCounts, version uint64) {
-	counts.Pin, counts.Hold = int(s.pins.Load()), int(s.holds.Load())
 	for _, c := range *s.conditions.Load() {
 		if c.adminChange != nil {
 			counts.Admin++
@@ -286,6 +284,7 @@ func (s *State) CountOverrides() (counts OverrideCounts, version uint64) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	counts.Pin, counts.Hold = s.pins, s.holds
 	return counts, s.version
 }
 
@@ -309,8 +308,8 @@ func (s *State) Overrides() []Override {
 	}
 	txn := s.db.Txn(false)
 	// An error could only be about the names of the tables.
-	_ = each(txn, tablePins, func(r *pin) { add(Override{OverridePin, userOf(r.key), r.backend, r.change}) })
-	_ = each(txn, tableHolds, func(r *hold) { add(Override{OverrideHold, userOf(r.key), "", r.change}) })
+	_ = each(txn, tablePins, func(r *pin) { add(Override{OverridePin, r.user, r.backend, r.change}) })
+	_ = each(txn, tableHolds, func(r *hold) { add(Override{OverrideHold, r.user, "", r.change}) })
 	slices.SortFunc(list, func(a, b Override) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
 	})

@@ -46,24 +46,24 @@ type Change struct {
 // Names of users are keys, as [Names.Key] makes them.
 type State struct {
 	began time.Time    // what times of assignments are relative to
-	db    *memdb.MemDB // assignments, pins and holds; written with mu held, read from snapshots
+	db    *memdb.MemDB // pins and holds; written with mu held, read from snapshots
 
 	conditions atomic.Pointer[conditions] // replaced as a whole, with mu held
-	pins       atomic.Int64               // rows of tablePins: lookups skip a table that is empty
-	holds      atomic.Int64               // rows of tableHolds
 
 	// mu makes each step of a login, and each change, one step for all others.
 	// It is held for microseconds and never over I/O. Where a table's mu is held
 	// too, that one is taken first.
-	mu       sync.Mutex
-	logins   map[string]login         // users with logins between Claim and Commit
-	gone     map[string]chan struct{} // who waits for a user's sessions to end
-	load     map[string]load          // by backend
-	affinity *list.List               // of *assignment without sessions, next to expire first
-	known    map[string]struct{}      // backends that were ever loaded
-	expiries expiries                 // of overrides
-	timer    *time.Timer              // runs expire at the first of expiries; nil when there is none
-	version  uint64                   // counts changes of overrides
+	mu          sync.Mutex
+	assignments assignments
+	affinity    *list.List               // of string, users without sessions, next to expire first
+	pins, holds int                      // rows of the tables: lookups skip one that is empty
+	logins      map[string]login         // users with logins between Claim and Commit
+	gone        map[string]chan struct{} // who waits for a user's sessions to end
+	load        map[string]load          // by backend
+	known       map[string]struct{}      // backends that were ever loaded
+	expiries    expiries                 // of overrides
+	timer       *time.Timer              // runs expire at the first of expiries; nil when there is none
+	version     uint64                   // counts changes of overrides
 
 	successor Successor // another process that has to know of logins here; nil: there is none
 
