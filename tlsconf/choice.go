@@ -75,7 +75,9 @@ func (a *ACME) match(name string) *tls.Certificate {
 	if best < 0 {
 		return nil
 	}
-	return &found[best].Certificate
+	cert := &found[best].Certificate // of a copy
+	cert.PrivateKey = forHandshakes(cert.PrivateKey)
+	return cert
 }
 
 func better(c, than *certmagic.Certificate, now time.Time) bool {

@@ -60,7 +60,7 @@ func loadPair(p Pair) (*loadedPair, error) {
 	if err := matchKey(p, chain, key); err != nil {
 		return nil, err
 	}
-	cert := &tls.Certificate{PrivateKey: key, Leaf: chain[0]}
+	cert := &tls.Certificate{PrivateKey: forHandshakes(key), Leaf: chain[0]}
 	for _, c := range chain {
 		cert.Certificate = append(cert.Certificate, c.Raw)
 	}
