@@ -203,18 +203,22 @@ func (l *loop) run() {
 
 // wait waits until something comes, and returns how many events there are.
 func (l *loop) wait() (n int) {
-	if n = epollWait(l.epfd, l.kevs[:], 0); n > 0 || len(l.again) > 0 {
-		return n
+	var hot time.Duration
+	if l.cold == 0 && len(l.again) == 0 && l.srv.Connections() == 0 { // else there are logins that would wait too
+		hot = hotWait
 	}
-	if l.cold > 0 {
-		l.cold--
-	} else if l.srv.Connections() == 0 { // else there are logins that would wait too
-		if n = epollWait(l.epfd, l.kevs[:], hotWait); n > 0 {
-			l.miss = 0
-			return n
-		}
+	n = epollWait(l.epfd, l.kevs[:], hot)
+	switch {
+	case n > 0 && hot > 0:
+		l.miss = 0
+		return n
+	case n > 0 || len(l.again) > 0:
+		return n
+	case hot > 0:
 		l.miss = min(2*l.miss+1, maxCold)
 		l.cold = l.miss
+	case l.cold > 0:
+		l.cold--
 	}
 	rc, err := l.poll.SyscallConn()
 	if err != nil {
