@@ -336,16 +336,21 @@ func (c *conn) fields() []zap.Field {
 	return clientFields(c.client.session, c.l.Name, c.client.remote, c.client.tls.version)
 }
 
+// mostFields is how many fields most lines have at the most: room for what follows those
+// of the client.
+const mostFields = 14
+
 // clientFields say who is meant. The address stands before anything that a client
 // chooses.
 func clientFields(session, listener string, remote netip.AddrPort, tlsVersion string) []zap.Field {
-	return []zap.Field{
+	return append(
+		make([]zap.Field, 0, mostFields),
 		zap.String("session", session),
 		zap.String("listener", listener),
 		zap.String("remote_ip", remote.Addr().String()),
 		zap.Uint16("remote_port", remote.Port()),
 		zap.String("tls", tlsVersion),
-	}
+	)
 }
 
 // addrPort returns the endpoint of a socket, the zero value for one that is not

@@ -34,7 +34,7 @@ Each session of a proxy takes two descriptors, so 40,000 need "ulimit -n 86000".
 Targets: ` + strings.Join(bench.TargetNames(), ", ") + `
 Tests:   ` + strings.Join(bench.TestNames(), ", "),
 		Example: `  imapload bench --rounds 3 --tests logins,resumed,half
-  imapload bench --rounds 25 --duration 2s --tests logins,half
+  imapload bench --rounds 25 --duration 2s --tests logins,half,same
   imapload bench --targets imapgate,haproxy --tests idle1000,idle10000 --samples samples.jsonl`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {

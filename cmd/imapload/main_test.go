@@ -47,7 +47,7 @@ func TestBenchMeasuresImapgate(t *testing.T) {
 	var out, progress strings.Builder
 	code := run(t.Context(), []string{
 		"bench", "--quick", "--rounds", "1", "--imapgate", imapgate(t), "--targets", "imapgate,direct", "--samples", path,
-		"--tests", "logins,resumed,half,download,upload,ping1,ping50,idle1000,idletls,append,wake,link,logins2,reload",
+		"--tests", "logins,resumed,half,same,download,upload,ping1,ping50,idle1000,idletls,append,wake,link,logins2,reload",
 	}, &out, &progress)
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, &progress)
@@ -75,7 +75,7 @@ func TestBenchMeasuresImapgate(t *testing.T) {
 	// What has to be there, and above 0; but for CPU time, which is counted in ticks
 	// of 10 ms.
 	for test, figures := range map[string][]string{
-		"logins": {"per_s", "cpu_ms", "p50_ms", "p99_ms"}, "resumed": {"per_s", "resumed"}, "half": {"rate", "p99_ms"},
+		"logins": {"per_s", "cpu_ms", "p50_ms", "p99_ms"}, "resumed": {"per_s", "resumed"}, "half": {"rate", "p99_ms"}, "same": {"rate", "p99_ms"},
 		"download": {"mib_s", "cpu_s_gib"}, "upload": {"mib_s", "cpu_s_gib"}, "ping1": {"p50_ms", "p99_ms"}, "ping50": {"per_s", "p99_ms"},
 		"idle1000": {"open", "base_bytes"}, "idletls": {"open"}, "append": {"open"},
 		"wake": {"received"}, "link": {"p50_ms"}, "logins2": {"per_s"}, "reload": {"before_p99_ms", "p99_ms", "reloads", "rows"},

@@ -36,6 +36,8 @@ var figures = []figure{
 	{title: "CPU ms per resumed login", test: "resumed", key: "cpu_ms", digits: 3},
 	{title: "login p50 at half load, ms", test: "half", key: "p50_ms", digits: 2},
 	{title: "login p99 at half load, ms", test: "half", key: "p99_ms", digits: 1},
+	{title: "login p50 at the same rate, ms", test: "same", key: "p50_ms", digits: 2},
+	{title: "login p99 at the same rate, ms", test: "same", key: "p99_ms", digits: 1},
 	{title: "download MiB/s", test: "download", key: "mib_s", higher: true},
 	{title: "CPU s per GiB", test: "download", key: "cpu_s_gib", digits: 2},
 	{title: "upload MiB/s", test: "upload", key: "mib_s", higher: true},

@@ -27,6 +27,7 @@ type test struct {
 	sessions int  // that a proxy has to hold
 	memory   bool // of that: noise does not matter
 	half     bool // at half the logins a second that the target has managed
+	same     bool // at half of those of the best peer instead, if they are known
 	direct   bool // says something without a proxy, too
 	admin    bool // needs a target that can be told to reload
 	once     bool // one round is enough: it takes long, and differs little
@@ -71,6 +72,7 @@ func tests(o Options) []test {
 		{name: "logins", kind: "logins", flags: logins, setup: one, direct: true},
 		{name: "resumed", kind: "logins", flags: append([]string{"--resume"}, logins...), setup: one, direct: true},
 		{name: "half", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, timed...), setup: one, direct: true, half: true},
+		{name: "same", kind: "logins", flags: append([]string{"--workers", count(200, 8)}, timed...), setup: one, direct: true, half: true, same: true},
 		{name: "download", kind: "download", flags: bulk, setup: one, direct: true},
 		{name: "upload", kind: "upload", flags: bulk, setup: one, direct: true},
 		{name: "ping1", kind: "ping", flags: ping(1), setup: one, direct: true},
