@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,7 +51,7 @@ type app struct {
 // startApp loads the configuration at path, opens those of its listeners that
 // are not among the sockets in, takes over from an older process, if there is one,
 // and serves.
-func startApp(ctx context.Context, path string, older *predecessor, in *inherited, newLog func(*config.Log) (*zap.Logger, zap.AtomicLevel)) (*app, error) {
+func startApp(ctx context.Context, path string, older *predecessor, in *inherited, logs *logWriter) (*app, error) {
 	a := &app{
 		path: path, metrics: admin.NewMetrics(), history: new(admin.History), older: older,
 		failed: make(chan error, 1), requests: make(chan reloadRequest), upgrades: make(chan upgradeRequest), stopping: make(chan struct{}),
@@ -67,7 +68,11 @@ func startApp(ctx context.Context, path string, older *predecessor, in *inherite
 			return nil, err
 		}
 	}
-	a.log, a.level = newLog(&l.conf.Log)
+	if err := older.takeStderr(); err != nil { // before it is asked whether it is a terminal
+		_, _ = fmt.Fprintf(logs, "imapgate: %v\n", err)
+	}
+	logs.dropped = a.metrics.LogLineDropped
+	a.log, a.level = newLogger(&l.conf.Log, logs)
 	opened, err := a.open(ctx, l.conf.Listeners, in)
 	if err != nil {
 		return nil, &exitError{exitFailed, err}

@@ -13,21 +13,25 @@ import (
 
 // newLogger returns the logger that the configuration asks for. Its level can be
 // changed while it is used, its format cannot.
-func newLogger(conf *config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
+func newLogger(conf *config.Log, w *logWriter) (*zap.Logger, zap.AtomicLevel) {
 	level := zap.NewAtomicLevelAt(logLevel(conf))
 	enc := zap.NewProductionEncoderConfig()
 	enc.TimeKey = "time"
 	enc.EncodeTime = zapcore.TimeEncoderOfLayout("2006-01-02T15:04:05.000Z07:00")
 	enc.EncodeDuration = zapcore.SecondsDurationEncoder
 	encoder := zapcore.NewJSONEncoder(enc)
-	if conf.Format.V == "console" || conf.Format.V == "auto" && isTerminal(w) {
+	if conf.Format.V == "console" || conf.Format.V == "auto" && isTerminal(w.w) {
 		enc.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
 		enc.EncodeLevel = zapcore.CapitalLevelEncoder
 		enc.EncodeDuration = zapcore.StringDurationEncoder
 		enc.ConsoleSeparator = "  "
 		encoder = zapcore.NewConsoleEncoder(enc)
 	}
-	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), level)), level
+	writer := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w.w), level))
+	w.missing = func(lines int) {
+		writer.Warn("the log was not taken: lines are missing here", zap.Int("lines", lines))
+	}
+	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level)), level
 }
 
 // logLevel returns the level of the configuration, info when there is none.

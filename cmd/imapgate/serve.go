@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -10,8 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-
-	"imapgate/cmd/imapgate/internal/config"
 )
 
 func newServe() *cobra.Command {
@@ -67,12 +64,9 @@ func serveFile(ctx context.Context, path string, stderr io.Writer, ready func(*a
 	if err != nil {
 		return err
 	}
-	a, err := startApp(ctx, path, older, in, func(conf *config.Log) (*zap.Logger, zap.AtomicLevel) {
-		if err := older.takeStderr(); err != nil { // before it is asked whether it is a terminal
-			_, _ = fmt.Fprintf(stderr, "imapgate: %v\n", err)
-		}
-		return newLogger(conf, stderr)
-	})
+	logs := newLogWriter(stderr)
+	defer logs.end()
+	a, err := startApp(ctx, path, older, in, logs)
 	if err != nil {
 		in.close()
 		older.failed(err)

@@ -27,6 +27,7 @@ type Metrics struct {
 	started        *prometheus.CounterVec
 	bytes          *prometheus.CounterVec
 	limited        *prometheus.CounterVec
+	unlogged       prometheus.Counter
 
 	mu     sync.Mutex
 	logins map[string]*rate // by backend; "" is all
@@ -64,14 +65,20 @@ func NewMetrics() *Metrics {
 		started: counter("sessions_total", "Sessions that began.", "backend"),
 		limited: counter("limited_total", "What limits kept out, turned away or slowed down.", "limit"),
 		bytes:   counter("session_bytes_total", "Bytes of sessions after their login, counted when a session ends.", "direction"),
-		logins:  make(map[string]*rate),
+		unlogged: prometheus.NewCounter(prometheus.CounterOpts{
+			Namespace: namespace, Name: "log_dropped_total", Help: "Lines of the log that were dropped, because nobody took it.",
+		}),
+		logins: make(map[string]*rate),
 	}
 }
+
+// LogLineDropped counts a line of the log that nobody will see.
+func (m *Metrics) LogLineDropped() { m.unlogged.Inc() }
 
 // all returns what is counted.
 func (m *Metrics) all() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.connections, m.handshakes, m.handshakeWaits, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.warmLogins, m.errors, m.active, m.started, m.bytes, m.limited,
+		m.connections, m.handshakes, m.handshakeWaits, m.attempts, m.attemptSeconds, m.decisions, m.connectSeconds, m.warmLogins, m.errors, m.active, m.started, m.bytes, m.limited, m.unlogged,
 	}
 }
 

@@ -114,6 +114,7 @@ imapgate_config_last_reload_successful 1
 imapgate_connections_active 3
 imapgate_connections_total{listener=":993"} 1
 imapgate_limited_total{limit="connections_per_address"} 1
+imapgate_log_dropped_total 0
 imapgate_overload{lack="connections"} 0
 imapgate_overload{lack="cpu"} 1
 imapgate_overload{lack="descriptors"} 0
