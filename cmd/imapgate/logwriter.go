@@ -90,10 +90,7 @@ func (l *logWriter) run() {
 		l.lost = 0
 		l.mu.Unlock()
 		for rest := lines; len(rest) > 0; {
-			n := len(rest)
-			if n > atomicWrite {
-				n = 1 + max(bytes.LastIndexByte(rest[:atomicWrite], '\n'), bytes.IndexByte(rest, '\n'))
-			}
+			n := atOnce(rest)
 			_, _ = l.w.Write(rest[:n]) // there is nobody to tell
 			rest = rest[n:]
 		}
@@ -104,4 +101,18 @@ func (l *logWriter) run() {
 			lines = nil // that was a rush
 		}
 	}
+}
+
+// atOnce returns how many octets of some lines to write at once.
+func atOnce(lines []byte) int {
+	if len(lines) <= atomicWrite {
+		return len(lines)
+	}
+	if i := bytes.LastIndexByte(lines[:atomicWrite], '\n'); i >= 0 {
+		return i + 1
+	}
+	if i := bytes.IndexByte(lines, '\n'); i >= 0 {
+		return i + 1 // a long line
+	}
+	return len(lines)
 }
