@@ -2,6 +2,7 @@ package route
 
 import (
 	"container/list"
+	"maps"
 	"time"
 
 	memdb "github.com/hashicorp/go-memdb"
@@ -85,20 +86,18 @@ func (a *assignments) set(user string, row assignment) {
 	delete(shard.users, user)
 	if n := len(shard.users); n < shard.most/4 { // a map keeps the memory of the most that it ever had
 		fewer := make(map[string]assignment, n)
-		for user, row := range shard.users {
-			fewer[user] = row
-		}
+		maps.Copy(fewer, shard.users)
 		shard.users, shard.most = fewer, n
 	}
 }
 
 // copyShard returns the users of one of the maps.
 func (a *assignments) copyShard(i int) []assigned {
-	list := make([]assigned, 0, len(a[i].users))
+	users := make([]assigned, 0, len(a[i].users))
 	for user, row := range a[i].users {
-		list = append(list, assigned{user, row})
+		users = append(users, assigned{user, row})
 	}
-	return list
+	return users
 }
 
 // assigned is a user with an assignment.
