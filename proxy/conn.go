@@ -336,8 +336,8 @@ func (c *conn) fields() []zap.Field {
 	return clientFields(c.client.session, c.l.Name, c.client.remote, c.client.tls.version)
 }
 
-// mostFields is how many fields most lines have at the most: room for what follows those
-// of the client.
+// mostFields is room for the fields of nearly every line, so that they are not copied
+// while they are added to.
 const mostFields = 14
 
 // clientFields say who is meant. The address stands before anything that a client

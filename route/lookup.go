@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	memdb "github.com/hashicorp/go-memdb"
 )
@@ -31,7 +30,6 @@ type query struct {
 	roster *roster
 	row    targetRow // without a target: nobody knows the user, who is pinned
 	live   live
-	now    time.Duration
 	slot   uint32
 
 	placement Placement
@@ -54,10 +52,8 @@ func (t *Table) ask(key string) (query, error) {
 	if err != nil {
 		return query{}, err
 	}
-	if a := q.live.assignment; a.backend != "" && a.sessions == 0 {
-		if q.now = t.state.now(); a.until <= q.now {
-			q.live.assignment = assignment{}
-		}
+	if a := q.live.assignment; a.backend != "" && a.sessions == 0 && a.until <= t.state.now() {
+		q.live.assignment = assignment{}
 	}
 	q.placement = Placement{Key: key, Slot: int(q.slot), Held: q.live.hold != nil}
 	row, reason, err := gen.decide(gen.db.Txn(false), key)
@@ -165,7 +161,7 @@ func (q *query) placePinned(backend string) error {
 // with, and still belongs to.
 func (q *query) affine(pool *lineup) string {
 	a := q.live.assignment
-	if a.backend == "" || a.sessions > 0 {
+	if a.sessions > 0 {
 		return ""
 	}
 	if !slices.ContainsFunc(pool.usable, func(m member) bool { return m.name == a.backend }) {

@@ -51,8 +51,8 @@ type State struct {
 	conditions atomic.Pointer[conditions] // replaced as a whole, with mu held
 
 	// mu makes each step of a login, and each change, one step for all others.
-	// It is held for microseconds and never over I/O. Where a table's mu is held
-	// too, that one is taken first.
+	// It is held for microseconds, by HandOver for longer, and never over I/O. Where a
+	// table's mu is held too, that one is taken first.
 	mu          sync.Mutex
 	assignments assignments
 	affinity    *list.List               // of string, users without sessions, next to expire first

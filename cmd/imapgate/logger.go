@@ -29,7 +29,7 @@ func newLogger(conf *config.Log, w *logWriter) (*zap.Logger, zap.AtomicLevel) {
 	}
 	writer := zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w.w), level))
 	w.missing = func(lines int) {
-		writer.Warn("the log was not taken: lines are missing here", zap.Int("lines", lines))
+		writer.Warn("log lines dropped here: standard error was not taken in time", zap.Int("lines", lines))
 	}
 	return zap.New(zapcore.NewCore(encoder, zapcore.AddSync(w), level)), level
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,12 +51,14 @@ func TestLogThatNobodyTakesIsKeptThenDropped(t *testing.T) {
 		t.Fatalf("%d lines were kept and %d dropped, of %d", kept, n, lines)
 	}
 	close(g.open)
-	for full := true; full; { // until what waited is taken
-		<-time.After(time.Millisecond)
+	eventually(t, func() error {
 		l.mu.Lock()
-		full = l.lost > 0
-		l.mu.Unlock()
-	}
+		defer l.mu.Unlock()
+		if l.lost > 0 {
+			return errors.New("what waited is not taken")
+		}
+		return nil
+	})
 	_, _ = l.Write([]byte("after\n"))
 	l.end()
 
