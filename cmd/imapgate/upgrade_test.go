@@ -296,9 +296,7 @@ func TestALoginDoesNotWaitForANewProcessThatStandsStill(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := p.upgrade(t)
-	if err := syscall.Kill(u.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	standStill(t, u.PID)
 	if reply := waiting.do(t, "LOGIN alice@example.org "+demoPassword); !strings.HasPrefix(reply, "t NO [UNAVAILABLE]") {
 		t.Errorf("the new process stands still: %s", reply)
 	}
@@ -313,6 +311,29 @@ func TestALoginDoesNotWaitForANewProcessThatStandsStill(t *testing.T) {
 			return fmt.Errorf("counted for the old process: %+v", s.Older)
 		}
 		return nil
+	})
+}
+
+// standStill stops a process and waits until all of its threads have stopped, which they
+// have not when the signal is sent. Without /proc nobody can tell.
+func standStill(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, path := range threads {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			// The state stands behind the name, which is in parentheses.
+			if _, state, _ := strings.Cut(string(stat), ") "); !strings.HasPrefix(state, "T") {
+				return fmt.Errorf("%s: not stopped: %s", path, stat)
+			}
+		}
+		return err
 	})
 }
 
